@@ -1,0 +1,37 @@
+# The two commands of a newcomer are `make demo` and `make test`. Everything is built in the one profile `release`,
+# so that RocksDB, which takes a while, is compiled once.
+
+CARGO ?= cargo
+FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
+SOAK_RECORDERS ?= 100
+
+.PHONY: demo test bench soak fuzz fmt lint setup
+
+demo: setup ## a server and four recorders that play the bundled clip
+	$(CARGO) run --release -- demo
+
+test: setup ## every test
+	$(CARGO) test --release --workspace
+
+bench: setup ## the figures of benches/README.md
+	$(CARGO) bench --bench ingest
+
+soak: setup ## many recorders for a long time
+	$(CARGO) run --release -- load --recorders $(SOAK_RECORDERS) --seconds $(SOAK_SECONDS)
+
+fuzz: setup ## every decoder for a minute each; a stable compiler is enough
+	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	$(CARGO) run --release -p aigaq-proto --example seeds
+	cd proto && for target in $$($(CARGO) fuzz list); do \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$target --sanitizer none -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+fmt: ## the formatting
+	$(CARGO) fmt --all
+
+lint: setup ## what CI checks before the tests
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+setup:
+	@deploy/setup.sh

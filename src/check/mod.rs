@@ -1,0 +1,232 @@
+//! Is everything that was acknowledged there, and is it what was received? The offline check of a data directory.
+//!
+//! [`check`] reads every family to its end with checksums on, walks every chain, verifies every signature under the enrolled key,
+//! hashes every body, computes the log's tree anew from its entries and holds it against the stored tiles and the newest
+//! checkpoint. What belongs together is compared from both sides: no footage without an owner, no link without
+//! its footage, no log entry without its link.
+//!
+//! It changes not one byte. It never stops at the first problem, and it never calls damage anything that a crash may leave. What
+//! cannot be read is one problem, said once; the walk goes on behind it, and what could only be told with it counts as not checked.
+
+mod chains;
+mod footage;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod walk;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use aigaq_proto::RecorderId;
+
+use crate::error::{Error, Kind, Result};
+use crate::log::Identity;
+use crate::store::engine::{Entry, Family};
+use crate::store::records::{self, AuditRecord, RecorderRecord};
+use crate::store::{Settings, Store, keys};
+use walk::{Hole, Walk};
+
+/// Problems of one kind that are shown; the others are only counted.
+const SHOWN_MAX: u64 = 100;
+/// The kind of problem that is not in what was read.
+const UNREAD: &str = "unread";
+
+/// What was counted, and how many problems were found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Enrolled recorders.
+    pub recorders: u64,
+    /// Links in chains.
+    pub links: u64,
+    /// Sequences missing before the newest link of their chain: visible, so no problem of the store.
+    pub gaps: u64,
+    /// Places where a link names another predecessor than the one that is stored: evidence, no problem of the store.
+    pub breaks: u64,
+    /// Other sides of forks.
+    pub forks: u64,
+    /// Links in quarantine.
+    pub quarantined: u64,
+    /// Bodies in the footage that were hashed.
+    pub bodies: u64,
+    /// Their bytes.
+    pub body_bytes: u64,
+    /// Bodies that are gone because their time is over.
+    pub expired: u64,
+    /// Bodies of a commit that was never finished; the next start removes them.
+    pub unfinished: u64,
+    /// Audit entries.
+    pub audit_entries: u64,
+    /// Entries of the transparency log.
+    pub log_entries: u64,
+    /// Size of the tree of the newest checkpoint, if there is one.
+    pub checkpoint: Option<u64>,
+    /// What could not be checked, by its kind, because something that it depends on could not be read.
+    pub not_checked: BTreeMap<&'static str, u64>,
+    /// What does not hold.
+    pub problems: u64,
+}
+
+impl Report {
+    /// Whether all holds.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.problems == 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "recorders     {}", self.recorders)?;
+        writeln!(f, "links         {} ({} missing, {} breaks)", self.links, self.gaps, self.breaks)?;
+        writeln!(f, "forks         {}", self.forks)?;
+        writeln!(f, "quarantined   {}", self.quarantined)?;
+        writeln!(f, "bodies        {} ({} bytes; {} expired)", self.bodies, self.body_bytes, self.expired)?;
+        if self.unfinished > 0 {
+            writeln!(
+                f,
+                "unfinished    {} bodies that nobody was promised; the next start removes them",
+                self.unfinished
+            )?;
+        }
+        writeln!(f, "audit entries {}", self.audit_entries)?;
+        match self.checkpoint {
+            Some(size) => writeln!(f, "log           {} entries, checkpoint at {size}", self.log_entries)?,
+            None => writeln!(f, "log           {} entries, no checkpoint file", self.log_entries)?,
+        }
+        for (what, count) in &self.not_checked {
+            writeln!(f, "not checked   {count} {what}")?;
+        }
+        write!(f, "problems      {}", self.problems)
+    }
+}
+
+/// Collects what is found on the way.
+struct Findings<'a> {
+    report: Report,
+    on_problem: &'a mut dyn FnMut(&str),
+    kinds: BTreeMap<&'static str, u64>,
+    holes: Vec<Hole>,
+}
+
+impl<'a> Findings<'a> {
+    fn new(on_problem: &'a mut dyn FnMut(&str)) -> Self {
+        Self { report: Report::default(), on_problem, kinds: BTreeMap::new(), holes: Vec::new() }
+    }
+
+    /// Counts a problem, and shows it unless there were many of its kind.
+    fn problem(&mut self, kind: &'static str, line: impl AsRef<str>) {
+        self.report.problems += 1;
+        let of_kind = self.kinds.entry(kind).or_default();
+        *of_kind += 1;
+        if *of_kind <= SHOWN_MAX {
+            (self.on_problem)(line.as_ref());
+        }
+    }
+
+    /// The value, or nothing and a problem that names the place.
+    fn keep<T>(&mut self, kind: &'static str, place: impl fmt::Display, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.problem(kind, format!("{place}: {error}"))).ok()
+    }
+
+    /// Notes what could not be checked, because of something else that is a problem already.
+    fn not_checked(&mut self, what: &'static str, count: u64) {
+        if count > 0 {
+            *self.report.not_checked.entry(what).or_default() += count;
+        }
+    }
+
+    /// The entry, or nothing, one problem and a hole.
+    fn read(&mut self, entry: Result<Entry, (Hole, Error)>) -> Option<Entry> {
+        let (hole, error) = match entry {
+            Ok(entry) => return Some(entry),
+            Err(unread) => unread,
+        };
+        let after = if hole.after.is_empty() { "the beginning".to_owned() } else { place_of(hole.family, &hole.after) };
+        let before = hole.before.as_ref().map_or("the end".to_owned(), |key| place_of(hole.family, key));
+        let family = hole.family.name();
+        self.problem(UNREAD, format!("{family}: {error}; nothing was read between {after} and {before}"));
+        self.holes.push(hole);
+        None
+    }
+
+    /// Whether something of these families could not be read.
+    fn has_hole(&self, families: &[Family]) -> bool {
+        self.holes.iter().any(|hole| families.contains(&hole.family))
+    }
+
+    /// Whether something of these families that may belong to a recorder could not be read.
+    fn has_hole_of(&self, families: &[Family], recorder: RecorderId) -> bool {
+        self.holes.iter().any(|hole| families.contains(&hole.family) && hole.touches(&recorder.0))
+    }
+
+    /// The report. What was not checked without anything that did not read is a problem of its own.
+    fn finish(mut self) -> Report {
+        if self.report.problems == 0 && !self.report.not_checked.is_empty() {
+            self.problem(UNREAD, "something did not read the first time that reads now; check again");
+        }
+        for (kind, count) in &self.kinds {
+            if *count > SHOWN_MAX {
+                (self.on_problem)(&format!("{} more of the kind {kind}", count - SHOWN_MAX));
+            }
+        }
+        self.report
+    }
+}
+
+/// How a key is named in a problem.
+fn place_of(family: Family, key: &[u8]) -> String {
+    match family {
+        Family::Links => keys::read_link(key).map(|(recorder, sequence)| format!("{recorder}/{sequence}")),
+        Family::Forks => keys::read_fork(key).map(|(recorder, sequence, _)| format!("{recorder}/{sequence} fork")),
+        Family::Quarantine => keys::read_quarantine(key).map(|(recorder, ..)| format!("{recorder} quarantine")),
+        Family::Timeline => keys::read_timeline(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence}")),
+        Family::Heads | Family::Recorders => keys::read_recorder(key).map(|recorder| recorder.to_string()),
+        Family::Tiles => keys::read_tile(key).map(|(level, first)| format!("item {first} of level {level}")),
+        Family::Audit => keys::read_audit(key).map(|(at, _)| format!("the entry of {at} µs")),
+        Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
+    }
+    .unwrap_or_else(|_| family.name().to_owned())
+}
+
+/// Checks the data directory `dir`; its server must be stopped. `on_problem` is given each problem as one line.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is no store or no key of its log, [`Kind::Busy`] when a server has it open, [`Kind::Damaged`] when it cannot even be opened.
+pub fn check(dir: &Path, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
+    let store = Store::open_read_only(&dir.join("store"), &Settings::default())?;
+    let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
+    check_store(&store, identity, dir, on_problem)
+}
+
+/// The same for a store that is open.
+fn check_store(store: &Store, log: Identity, dir: &Path, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
+    let mut findings = Findings::new(on_problem);
+    let mut log = tree::check(store, log, dir, &mut findings)?;
+    let bodies = chains::check(store, &mut log, &mut findings);
+    log.check_owners(&mut findings);
+    footage::check(store, bodies, &mut findings);
+    rest(store, &mut findings);
+    Ok(findings.finish())
+}
+
+/// The families that stand for themselves.
+fn rest(store: &Store, findings: &mut Findings<'_>) {
+    for (key, value) in walk(store, Family::Recorders, findings) {
+        let recorder = records::decode::<RecorderRecord>(&value, "recorders");
+        let place = place_of(Family::Recorders, &key);
+        findings.report.recorders += findings.keep("recorders", place, recorder).map_or(0, |_| 1);
+    }
+    for entry in Walk::new(store.engine(), Family::Audit) {
+        let Some((key, value)) = findings.read(entry) else { continue };
+        let entry = keys::read_audit(&key).and_then(|_| records::decode::<AuditRecord>(&value, "audit"));
+        findings.report.audit_entries += findings.keep("audit", "audit", entry).map_or(0, |_| 1);
+    }
+    walk(store, Family::Meta, findings);
+}
+
+/// Every entry of a small family that reads.
+fn walk(store: &Store, family: Family, findings: &mut Findings<'_>) -> Vec<Entry> {
+    Walk::new(store.engine(), family).filter_map(|entry| findings.read(entry)).collect()
+}

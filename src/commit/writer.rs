@@ -1,0 +1,195 @@
+//! The single writer: gathers, commits, and only then answers.
+//!
+//! It runs on a thread of its own, because a commit blocks, with a clock of its own for the waits of the batch
+//! policy. The order is the promise: plan → [`Store::commit`] → memory moves on → checkpoint → answers. Nothing may be
+//! answered before, and after a commit that failed nothing may be answered at all.
+
+use std::time::Instant;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::Answers;
+use super::batch::{Batch, Next, Policy};
+use super::metrics::Metrics;
+use super::plan::Plan;
+use super::{Settings, Submission};
+use crate::chain::Heads;
+use crate::clock::Clock;
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::log::{Log, Settled};
+use crate::store::{Commit, Store};
+
+/// Links in one batch at most: bounds what a commit of links without payload takes.
+const BATCH_LINKS_MAX: usize = 4_096;
+
+/// The writer's state. Everything in memory is what is durable.
+pub(super) struct Writer {
+    store: Store,
+    heads: Heads,
+    log: Log,
+    policy: Policy,
+    answers: Answers,
+    metrics: Metrics,
+    /// The last batch with footage found no room.
+    full: bool,
+    /// The last checkpoint could not be written beside the store.
+    unkept: bool,
+}
+
+/// What became of a commit.
+enum Stored {
+    Nothing,
+    Durable,
+    NoRoom,
+}
+
+/// Starts the thread. It reports its result when it has dropped everything that anybody waits for.
+pub(super) fn spawn(
+    mut writer: Writer,
+    receiver: mpsc::Receiver<Submission>,
+    stop: CancellationToken,
+    report: oneshot::Sender<Result<()>>,
+) -> Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .context(Kind::Internal, "cannot start the writer's clock")?;
+    let run = move || {
+        let result = writer.run(&runtime, receiver, &stop);
+        drop(writer);
+        let _ = report.send(result);
+    };
+    std::thread::Builder::new()
+        .name("writer".to_owned())
+        .spawn(run)
+        .context(Kind::Internal, "cannot start the writer")?;
+    Ok(())
+}
+
+impl Writer {
+    pub(super) fn new(store: Store, log: Log, settings: Settings, clock: Clock, metrics: Metrics) -> Self {
+        let policy = Policy {
+            bytes_max: settings.batch_bytes_max,
+            links_max: BATCH_LINKS_MAX,
+            age_max: settings.batch_age_max,
+            idle_max: settings.batch_age_max / 2,
+            bulk_bytes: settings.bulk_bytes,
+            bulk_age_max: settings.bulk_age_max,
+        };
+        metrics.tree(log.size());
+        let heads = Heads::new(store.clone(), settings.quotas);
+        let answers = Answers { reader: log.reader(), clock, metrics: metrics.clone() };
+        Self { store, heads, log, policy, answers, metrics, full: false, unkept: false }
+    }
+
+    fn run(
+        &mut self,
+        runtime: &Runtime,
+        mut receiver: mpsc::Receiver<Submission>,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        while let Some(batch) = runtime.block_on(gather(&mut receiver, stop, &self.policy)) {
+            self.settle(batch)?;
+        }
+        Ok(())
+    }
+
+    /// Commits a batch and answers it. While the disk is full, links without payload go by themselves: they still have
+    /// room.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`]: whoever has no answer yet must never get one.
+    pub(super) fn settle(&mut self, batch: Vec<Submission>) -> Result<()> {
+        if !self.full {
+            return self.settle_whole(batch);
+        }
+        let (small, large): (Vec<_>, Vec<_>) = batch.into_iter().partition(|link| link.payload.is_empty());
+        self.settle_whole(small)?;
+        self.settle_whole(large)
+    }
+
+    fn settle_whole(&mut self, batch: Vec<Submission>) -> Result<()> {
+        let mut plan = Plan::begin(&mut self.heads, &self.log);
+        for submission in batch {
+            plan.add(submission).or_else(|error| self.answers.failed(error))?;
+        }
+        let commit = plan.commit(self.store.next_commit());
+        let has_payload = plan.tally.bytes > 0;
+        match persist(&self.store, commit, &self.metrics)? {
+            Stored::Nothing => self.answers.durable(plan.waiters, None),
+            Stored::NoRoom => {
+                self.full |= has_payload;
+                self.answers.no_room(plan.waiters)
+            }
+            Stored::Durable => {
+                self.full &= !has_payload;
+                plan.heads.settle();
+                let settled = self.log.settle(plan.log).map_err(fatal)?;
+                self.unkept = keep(&settled, self.unkept);
+                plan.tally.count(&self.metrics);
+                self.metrics.tree(settled.size());
+                self.answers.durable(plan.waiters, Some(&settled))
+            }
+        }
+    }
+}
+
+/// The next batch; `None` when there will be none.
+async fn gather(
+    receiver: &mut mpsc::Receiver<Submission>,
+    stop: &CancellationToken,
+    policy: &Policy,
+) -> Option<Vec<Submission>> {
+    let first = tokio::select! {
+        biased;
+        first = receiver.recv() => first,
+        () = stop.cancelled() => {
+            receiver.close();
+            receiver.recv().await
+        }
+    }?;
+    let mut batch = Batch::begin(first.payload.len(), Instant::now());
+    let mut links = vec![first];
+    while let Next::TakeUntil(until) = batch.next(policy, Instant::now()) {
+        let Ok(Some(link)) = timeout_at(until.into(), receiver.recv()).await else { break };
+        batch.add(link.payload.len(), Instant::now());
+        links.push(link);
+    }
+    Some(links)
+}
+
+/// Makes the commit durable, where there is one.
+fn persist(store: &Store, commit: Option<Commit>, metrics: &Metrics) -> Result<Stored> {
+    let Some(commit) = commit else { return Ok(Stored::Nothing) };
+    let timer = metrics.persist_seconds.start_timer();
+    match store.commit(commit) {
+        Ok(()) => {
+            timer.observe_duration();
+            Ok(Stored::Durable)
+        }
+        Err(error) => {
+            timer.stop_and_discard();
+            if error.kind() == Kind::StorageFull { Ok(Stored::NoRoom) } else { Err(fatal(error)) }
+        }
+    }
+}
+
+/// Keeps the checkpoint beside the store. Logged when it begins to fail, not at every commit. Whether it failed.
+fn keep(settled: &Settled<'_>, failed_before: bool) -> bool {
+    match settled.keep() {
+        Ok(()) => false,
+        Err(error) => {
+            if !failed_before {
+                tracing::warn!(%error, "the newest checkpoint is not kept beside the store");
+            }
+            true
+        }
+    }
+}
+
+fn fatal(error: Error) -> Error {
+    Error::new(Kind::Fatal, "a commit failed; nothing is acknowledged any more").because(error)
+}

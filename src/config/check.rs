@@ -1,0 +1,149 @@
+//! The keys: what each is called, what it is when nobody sets it, and from where to where it may go.
+//!
+//! `deploy/server.toml` says for each what it costs and when to change it. A default here and a line there change together;
+//! `tests/config.rs` compares them.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::raw::Raw;
+use super::{Api, Commit, Config, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Store, Tls};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Takes every key out of `raw`; what is missing or wrong is its default, and what is wrong is noted.
+pub(super) fn read(raw: &mut Raw) -> Config {
+    Config {
+        quic: quic(raw),
+        api: api(raw),
+        ops: ops(raw),
+        store: store(raw),
+        commit: commit(raw),
+        ingest: ingest(raw),
+        logging: logging(raw),
+        shutdown: shutdown(raw),
+    }
+}
+
+fn on(address: Ipv4Addr, port: u16) -> SocketAddr {
+    SocketAddr::V4(SocketAddrV4::new(address, port))
+}
+
+fn seconds(raw: &mut Raw, key: &'static str, default: u64, range: std::ops::RangeInclusive<u64>) -> Duration {
+    Duration::from_secs(raw.integer(key, default, range))
+}
+
+fn path(raw: &mut Raw, key: &'static str) -> Option<PathBuf> {
+    raw.text(key, None, "the path of a file, or \"\" for none", |text| Some((!text.is_empty()).then(|| text.into())))
+}
+
+fn quic(raw: &mut Raw) -> Quic {
+    raw.section("quic");
+    Quic {
+        listen: raw.address("listen", on(Ipv4Addr::UNSPECIFIED, 4433)),
+        idle_timeout: seconds(raw, "idle_timeout_s", 20, 5..=300),
+        connections_max: raw.integer("connections_max", 12_000, 1..=1_000_000),
+        recorder_connections_max: raw.integer("recorder_connections_max", 2, 1..=16),
+        handshakes_max: raw.integer("handshakes_max", 1_024, 1..=65_536),
+        handshake_timeout: seconds(raw, "handshake_timeout_s", 5, 1..=60),
+    }
+}
+
+fn api(raw: &mut Raw) -> Api {
+    raw.section("api");
+    let listen = raw.address("listen", on(Ipv4Addr::LOCALHOST, 8080));
+    let tls = match (path(raw, "certificate"), path(raw, "key")) {
+        (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+        (None, None) => None,
+        _ => {
+            raw.note("api.certificate and api.key: set both or neither".to_owned());
+            None
+        }
+    };
+    if tls.is_none() && !listen.ip().is_loopback() {
+        raw.note(format!(
+            "api.listen = \"{listen}\": without api.certificate and api.key only a loopback address is allowed, such as 127.0.0.1"
+        ));
+    }
+    Api { listen, tls }
+}
+
+fn ops(raw: &mut Raw) -> Ops {
+    raw.section("ops");
+    let listen = raw.address("listen", on(Ipv4Addr::LOCALHOST, 9464));
+    if !listen.ip().is_loopback() {
+        raw.note(format!(
+            "ops.listen = \"{listen}\": metrics have no TLS and no token, so only a loopback address is allowed, such as \
+             127.0.0.1; scrape through an agent or a TLS proxy on this machine"
+        ));
+    }
+    Ops { listen }
+}
+
+fn store(raw: &mut Raw) -> Store {
+    raw.section("store");
+    Store {
+        dir: raw.text("dir", "./aigaq-data".into(), "the path of a directory", |text| {
+            (!text.is_empty()).then(|| text.into())
+        }),
+        retention_days: raw.integer("retention_days", 90, 1..=3_650),
+        free_bytes_min: raw.integer("free_bytes_min", 256 << 20, 1 << 24..=1 << 50),
+        ingest_bytes_min: raw.integer("ingest_bytes_min", 8 * MIB, MIB..=256 * MIB),
+        cache_bytes: raw.integer("cache_bytes", 32 * MIB, 8 * MIB..=64 * 1024 * MIB),
+        open_files_max: raw.integer("open_files_max", 512, 64..=1_000_000),
+    }
+}
+
+fn commit(raw: &mut Raw) -> Commit {
+    raw.section("commit");
+    Commit {
+        batch_bytes_max: raw.integer("batch_bytes_max", 16 * MIB, MIB..=256 * MIB),
+        batch_age_max: Duration::from_millis(raw.integer("batch_age_max_ms", 5, 0..=1_000)),
+        queue_links_max: raw.integer("queue_links_max", 1_024, 16..=65_536),
+    }
+}
+
+fn ingest(raw: &mut Raw) -> Ingest {
+    raw.section("ingest");
+    let ingest = Ingest {
+        memory_bytes_max: raw.integer("memory_bytes_max", 256 * MIB, 8 * MIB..=64 * 1024 * MIB),
+        payload_bytes_max: raw.integer("payload_bytes_max", 32 << 20, 64 << 10..=32 << 20),
+        links_in_flight_max: raw.integer("links_in_flight_max", 32, 1..=64),
+        stall_timeout: seconds(raw, "stall_timeout_s", 10, 1..=300),
+        forks_max: raw.integer("forks_max", 1_000, 1..=1_000_000),
+        quarantined_max: raw.integer("quarantined_max", 1_000, 1..=1_000_000),
+    };
+    if ingest.memory_bytes_max < usize::try_from(ingest.payload_bytes_max).unwrap_or(usize::MAX) {
+        raw.note(format!(
+            "ingest.memory_bytes_max = {}: must be at least ingest.payload_bytes_max = {}",
+            ingest.memory_bytes_max, ingest.payload_bytes_max
+        ));
+    }
+    ingest
+}
+
+fn logging(raw: &mut Raw) -> Logging {
+    raw.section("logging");
+    Logging {
+        level: raw.text("level", tracing::Level::INFO, "one of error, warn, info, debug, trace", |text| match text {
+            "error" => Some(tracing::Level::ERROR),
+            "warn" => Some(tracing::Level::WARN),
+            "info" => Some(tracing::Level::INFO),
+            "debug" => Some(tracing::Level::DEBUG),
+            "trace" => Some(tracing::Level::TRACE),
+            _ => None,
+        }),
+        format: raw.text("format", LogFormat::Human, "one of human, json", |text| match text {
+            "human" => Some(LogFormat::Human),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        }),
+    }
+}
+
+fn shutdown(raw: &mut Raw) -> Shutdown {
+    raw.section("shutdown");
+    Shutdown { drain_deadline: seconds(raw, "drain_deadline_s", 10, 0..=300) }
+}

@@ -1,0 +1,184 @@
+//! The configuration: plain values that cannot be invalid, from one TOML file or from nothing at all.
+//!
+//! `raw` is the file as it is written; `check` names the keys, turns them into a [`Config`] and reports every problem at
+//! once as key, value and allowed range. `deploy/server.toml` is the manual of the keys. This room reads one file and
+//! nothing else: no environment, no network, and it knows no other room; `server` hands each room its part.
+
+mod check;
+mod raw;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// Everything that can be set. Made by [`Config::default`], [`Config::load`] or [`Config::parse`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where recorders connect.
+    pub quic: Quic,
+    /// Where the control centre asks.
+    pub api: Api,
+    /// Where monitoring asks.
+    pub ops: Ops,
+    /// What is kept, where, how long.
+    pub store: Store,
+    /// When a batch is committed.
+    pub commit: Commit,
+    /// What ingest may hold in memory.
+    pub ingest: Ingest,
+    /// What the server says of itself.
+    pub logging: Logging,
+    /// How it stops.
+    pub shutdown: Shutdown,
+}
+
+/// The section `[quic]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quic {
+    /// UDP address.
+    pub listen: SocketAddr,
+    /// Silence after which a connection is given up.
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections of one recorder at once.
+    pub recorder_connections_max: usize,
+    /// Handshakes under way at once.
+    pub handshakes_max: usize,
+    /// Time that a handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+/// The section `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// TCP address.
+    pub listen: SocketAddr,
+    /// Certificate and key; never absent where `listen` is not a loopback address.
+    pub tls: Option<Tls>,
+}
+
+/// A certificate chain and its key, PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// The section `[ops]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ops {
+    /// TCP address.
+    pub listen: SocketAddr,
+}
+
+/// The section `[store]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Store {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// Days that footage is kept.
+    pub retention_days: u32,
+    /// Below this much free room no footage is accepted.
+    pub free_bytes_min: u64,
+    /// From this many bytes on a commit's footage goes to disk as one file.
+    pub ingest_bytes_min: usize,
+    /// Cache of ledger blocks.
+    pub cache_bytes: usize,
+    /// Files held open at most.
+    pub open_files_max: u32,
+}
+
+/// The section `[commit]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// A batch is committed when it holds this many bytes.
+    pub batch_bytes_max: usize,
+    /// A batch is committed when its first link has waited this long.
+    pub batch_age_max: Duration,
+    /// Links that may wait for the writer.
+    pub queue_links_max: usize,
+}
+
+/// The section `[ingest]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest {
+    /// Bytes of payload held at once, over all recorders.
+    pub memory_bytes_max: usize,
+    /// Largest payload of one link.
+    pub payload_bytes_max: u32,
+    /// Links under way at once, per recorder.
+    pub links_in_flight_max: u32,
+    /// A stream that brings nothing for this long is refused.
+    pub stall_timeout: Duration,
+    /// Other sides of forks that are kept of one recorder.
+    pub forks_max: u32,
+    /// Links in quarantine that are kept of one recorder.
+    pub quarantined_max: u32,
+}
+
+/// The section `[logging]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// Least level that is written.
+    pub level: tracing::Level,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The section `[shutdown]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long sessions may take to finish.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        check::read(&mut raw::Raw::empty())
+    }
+}
+
+impl Config {
+    /// Reads the file `path`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with every problem of the file in one line.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .context(Kind::Invalid, format!("cannot read the configuration {}", path.display()))?;
+        Self::parse(&text).map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", path.display())))
+    }
+
+    /// Reads TOML text.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] with every problem of the text in one line.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut raw = raw::Raw::parse(text).map_err(|problem| Error::new(Kind::Invalid, problem))?;
+        let config = check::read(&mut raw);
+        let (_, problems) = raw.finish();
+        if problems.is_empty() { Ok(config) } else { Err(Error::new(Kind::Invalid, problems.join("; "))) }
+    }
+
+    /// The keys that there are, as `section.key`, in the order of the manual.
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        let mut raw = raw::Raw::empty();
+        check::read(&mut raw);
+        raw.finish().0
+    }
+}

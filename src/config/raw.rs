@@ -1,0 +1,123 @@
+//! The file as it is written: a TOML table whose keys are taken out one by one, each with its default and its range.
+//!
+//! Whatever is wrong is noted and the reading goes on, so that all problems are reported together; what nobody took out is an
+//! unknown key. The one place that knows how a value is spelled; what the keys mean is the business of `check`.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
+use toml::{Table, Value};
+
+/// A TOML file that is being read.
+pub(super) struct Raw {
+    sections: Table,
+    section: &'static str,
+    current: Table,
+    taken: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl Raw {
+    /// Reads the syntax.
+    ///
+    /// # Errors
+    /// One line with the place and what was expected there.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let sections = text.parse::<Table>().map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            format!("line {line}: {}", error.message().replace('\n', ", "))
+        })?;
+        Ok(Self { sections, ..Self::empty() })
+    }
+
+    /// A file in which nothing is set.
+    pub(super) fn empty() -> Self {
+        Self { sections: Table::new(), section: "", current: Table::new(), taken: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Goes on to the section `name`; what is left of the one before is unknown.
+    pub(super) fn section(&mut self, name: &'static str) {
+        self.leave();
+        self.section = name;
+        match self.sections.remove(name) {
+            None => {}
+            Some(Value::Table(table)) => self.current = table,
+            Some(other) => self.note(format!("{name} = {other}: must be a section, written [{name}]")),
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: Copy + Display + PartialOrd + TryFrom<i64>,
+    {
+        let value = match self.take(key) {
+            None => return default,
+            Some(value) => value,
+        };
+        match value.as_integer().and_then(|number| T::try_from(number).ok()).filter(|number| range.contains(number)) {
+            Some(number) => number,
+            None => {
+                let wanted = format!("must be a whole number from {} to {}", range.start(), range.end());
+                self.refuse(key, &value, &wanted);
+                default
+            }
+        }
+    }
+
+    /// A socket address: IP address and port, the port 0 for any free one.
+    pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        self.text(key, default, "an IP address and a port, such as \"127.0.0.1:8080\"", |text| text.parse().ok())
+    }
+
+    /// A text that `parse` accepts; `wanted` says what it accepts.
+    pub(super) fn text<T>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        wanted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        let value = match self.take(key) {
+            None => return default,
+            Some(value) => value,
+        };
+        match value.as_str().and_then(parse) {
+            Some(parsed) => parsed,
+            None => {
+                self.refuse(key, &value, &format!("must be {wanted}"));
+                default
+            }
+        }
+    }
+
+    /// Notes a problem that no single key has.
+    pub(super) fn note(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// The keys that were taken out and the problems that were met.
+    pub(super) fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        self.leave();
+        let unknown = std::mem::take(&mut self.sections);
+        self.problems.extend(unknown.keys().map(|name| format!("[{name}]: unknown section")));
+        (self.taken, self.problems)
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.taken.push(format!("{}.{key}", self.section));
+        self.current.remove(key)
+    }
+
+    fn refuse(&mut self, key: &str, value: &Value, wanted: &str) {
+        self.problems.push(format!("{}.{key} = {value}: {wanted}", self.section));
+    }
+
+    fn leave(&mut self) {
+        let left = std::mem::take(&mut self.current);
+        let section = self.section;
+        self.problems.extend(left.iter().map(|(key, value)| format!("{section}.{key} = {value}: unknown key")));
+    }
+}

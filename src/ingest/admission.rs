@@ -1,0 +1,226 @@
+//! What may come in at once: room in memory, weighed in bytes, and the sessions that live.
+//!
+//! Room for a whole link is taken before its payload is read. While there is none nothing is read, and QUIC's flow control
+//! carries the pressure back to the recorder. Links of one recorder never hold more than one largest link, and small links
+//! (marks, stops, health) have room of their own, so that footage cannot hold up an alarm.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aigaq_proto::close::Code;
+use aigaq_proto::{Micros, RecorderId};
+use prometheus::IntGauge;
+use quinn::VarInt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Settings, close};
+
+/// What a link takes beside its payload: header, signature, task.
+const LINK_OVERHEAD_BYTES: u32 = 4 * 1024;
+/// Links with payloads up to this are small.
+const SMALL_PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
+/// The part of the memory that only small links may take.
+const SMALL_PART: usize = 16;
+/// With less than this part free, slow streams are no longer waited for.
+const SHORT_PART: usize = 4;
+
+/// The room in memory for links under way.
+#[derive(Debug)]
+pub(super) struct Room {
+    large: Pool,
+    small: Pool,
+    taken: IntGauge,
+}
+
+#[derive(Debug)]
+struct Pool {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl Pool {
+    fn new(bytes: usize) -> Self {
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes }
+    }
+
+    fn taken(&self) -> usize {
+        self.bytes.saturating_sub(self.free.available_permits())
+    }
+}
+
+/// What one link takes of the room. The first part belongs to the recorder's own share.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Given back when the answer is on its way.
+    pub(super) _own: Option<OwnedSemaphorePermit>,
+    /// Given back by the writer.
+    pub(super) shared: OwnedSemaphorePermit,
+}
+
+impl Room {
+    pub(super) fn new(settings: &Settings, taken: IntGauge) -> Self {
+        let largest = weight(settings.payload_bytes_max) as usize;
+        let small = (settings.memory_bytes_max / SMALL_PART).max(weight(SMALL_PAYLOAD_BYTES_MAX) as usize);
+        let large = settings.memory_bytes_max.saturating_sub(small).max(largest);
+        Self { large: Pool::new(large), small: Pool::new(small), taken }
+    }
+
+    /// The share of one recorder.
+    pub(super) fn share(settings: &Settings) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(weight(settings.payload_bytes_max) as usize))
+    }
+
+    /// Waits for room for a payload of `bytes`, first come first served. `None` only when the server is being taken apart.
+    /// Cancel-safe: what was taken is given back.
+    pub(super) async fn take(&self, share: &Arc<Semaphore>, bytes: u32) -> Option<Place> {
+        let weight = weight(bytes);
+        let place = if bytes <= SMALL_PAYLOAD_BYTES_MAX {
+            Place { _own: None, shared: Arc::clone(&self.small.free).acquire_many_owned(weight).await.ok()? }
+        } else {
+            let own = Arc::clone(share).acquire_many_owned(weight).await.ok()?;
+            Place { _own: Some(own), shared: Arc::clone(&self.large.free).acquire_many_owned(weight).await.ok()? }
+        };
+        self.measure();
+        Some(place)
+    }
+
+    /// Whether so little is left that slow streams must go.
+    pub(super) fn is_short(&self) -> bool {
+        self.large.free.available_permits() < self.large.bytes / SHORT_PART
+            || self.small.free.available_permits() < self.small.bytes / SHORT_PART
+    }
+
+    /// Brings the gauge up to date.
+    pub(super) fn measure(&self) {
+        self.taken.set(i64::try_from(self.large.taken() + self.small.taken()).unwrap_or(i64::MAX));
+    }
+}
+
+fn weight(payload_bytes: u32) -> u32 {
+    payload_bytes.saturating_add(LINK_OVERHEAD_BYTES)
+}
+
+/// The live sessions, by recorder.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    live: Mutex<HashMap<RecorderId, Vec<Live>>>,
+    entered: AtomicU64,
+    each_max: usize,
+}
+
+#[derive(Debug)]
+struct Live {
+    number: u64,
+    not_after: Micros,
+    connection: quinn::Connection,
+}
+
+/// A session's place among the live ones, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    sessions: Arc<Sessions>,
+    recorder: RecorderId,
+    number: u64,
+}
+
+impl Sessions {
+    pub(super) fn new(each_max: usize) -> Self {
+        Self { live: Mutex::default(), entered: AtomicU64::new(0), each_max: each_max.max(1) }
+    }
+
+    /// Takes a seat. When the recorder has too many, its oldest connection is closed as replaced: the newest wins.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        recorder: RecorderId,
+        not_after: Micros,
+        connection: &quinn::Connection,
+    ) -> Seat {
+        let number = self.entered.fetch_add(1, Ordering::Relaxed);
+        let mut live = self.live();
+        let seats = live.entry(recorder).or_default();
+        seats.push(Live { number, not_after, connection: connection.clone() });
+        let surplus = seats.len().saturating_sub(self.each_max);
+        let replaced: Vec<Live> = seats.drain(..surplus).collect();
+        seats.shrink_to_fit();
+        drop(live);
+        for old in replaced {
+            close(&old.connection, Code::Replaced, "the same recorder connected again");
+        }
+        Seat { sessions: Arc::clone(self), recorder, number }
+    }
+
+    /// Closes the sessions whose certificates have ended.
+    pub(super) fn close_expired(&self, now: Micros) {
+        let expired: Vec<quinn::Connection> = self
+            .live()
+            .values()
+            .flatten()
+            .filter(|live| live.not_after <= now)
+            .map(|live| live.connection.clone())
+            .collect();
+        for connection in expired {
+            close(&connection, Code::Identity, "the certificate has expired: enrol again");
+        }
+    }
+
+    fn leave(&self, recorder: RecorderId, number: u64) {
+        let mut live = self.live();
+        if let Some(seats) = live.get_mut(&recorder) {
+            seats.retain(|seat| seat.number != number);
+            if seats.is_empty() {
+                live.remove(&recorder);
+            }
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<RecorderId, Vec<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.sessions.leave(self.recorder, self.number);
+    }
+}
+
+/// How many sessions upload now through one connection; while any does, the connection's window is wide.
+#[derive(Debug, Default)]
+pub(super) struct Uploading(Mutex<u32>);
+
+/// Keeps the window wide.
+#[derive(Debug)]
+pub(super) struct WideWindow<'a> {
+    uploading: &'a Uploading,
+    connection: &'a quinn::Connection,
+    narrow: VarInt,
+}
+
+impl Uploading {
+    /// Widens the window of `connection` from `narrow` to `wide` until the last of these is dropped.
+    pub(super) fn widen<'a>(
+        &'a self,
+        connection: &'a quinn::Connection,
+        narrow: VarInt,
+        wide: VarInt,
+    ) -> WideWindow<'a> {
+        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.saturating_add(1);
+        if *count == 1 {
+            connection.set_receive_window(wide);
+        }
+        WideWindow { uploading: self, connection, narrow }
+    }
+}
+
+impl Drop for WideWindow<'_> {
+    fn drop(&mut self) {
+        let mut count = self.uploading.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.connection.set_receive_window(self.narrow);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! One recorder's connection: the control stream, the links it brings, and how it ends.
+//!
+//! One task per connection and one per link under way. Answers are written to the control stream by the task of their link, one at
+//! a time; at most `links_in_flight_max` of them exist, so nothing here is unbounded. A recorder that breaks the protocol of the
+//! control stream loses its connection; a bad link never costs more than itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aigaq_proto::close::Code;
+use aigaq_proto::frame::Control;
+use aigaq_proto::limits::RANGES_MAX;
+use aigaq_proto::message::{Drain, Hello, Receipt, Refusal, Welcome};
+use aigaq_proto::{Error as WireError, Micros};
+use quinn::{RecvStream, SendStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::admission::{Room, Uploading};
+use super::identity::Identity;
+use super::promise::{self, Promise};
+use super::{Core, close, endpoint, metrics, upload};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::store::records::ClockOffset;
+
+/// Read from the control stream at a time.
+const CONTROL_READ_BYTES: usize = 4 * 1024;
+/// How long a recorder that is told to leave may take to take in its last receipts.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What the tasks of one connection share.
+pub(super) struct Session {
+    pub(super) core: Arc<Core>,
+    pub(super) connection: quinn::Connection,
+    pub(super) identity: Identity,
+    /// The recorder's share of the room in memory.
+    pub(super) share: Arc<Semaphore>,
+    pub(super) uploading: Uploading,
+    answers: tokio::sync::Mutex<SendStream>,
+    /// One permit for each link that may be under way.
+    slots: Arc<Semaphore>,
+    clock: Mutex<Option<ClockOffset>>,
+}
+
+/// Serves an established connection to its end.
+pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
+    let ended = async {
+        endpoint::check_alpn(&connection)?;
+        let identity = Identity::of(&connection, &core.gateway.registry)?;
+        let _seat = core.sessions.enter(identity.record.id, identity.not_after, &connection);
+        let _counted = metrics::Counted::new(&core.gateway.metrics.connections, identity.record.kind);
+        let (session, control) = greet(&core, &connection, identity).await?;
+        session.run(control).await
+    };
+    match ended.await {
+        Ok(code) => close(&connection, code, ""),
+        Err(error) => {
+            crate::ingest::report(&error, "a session ended");
+            close(&connection, error.kind().close_code(), error.context());
+        }
+    }
+}
+
+/// Opens the session: waits for `Hello` and answers `Welcome`.
+async fn greet(core: &Arc<Core>, connection: &quinn::Connection, identity: Identity) -> Result<(Arc<Session>, Reader)> {
+    let late = || Error::new(Kind::Invalid, "no Hello in time");
+    let (answers, reader, hello) = tokio::time::timeout(core.gateway.settings.hello_timeout, async {
+        let (answers, stream) = connection.accept_bi().await.context(Kind::Invalid, "gone before Hello")?;
+        let mut reader = Reader { stream, pending: Vec::new() };
+        loop {
+            match reader.next().await? {
+                Some(Control::Hello(hello)) => return Ok((answers, reader, hello)),
+                Some(Control::Ignorable(_)) => {}
+                _ => return Err(Error::new(Kind::Invalid, "the first message is not Hello")),
+            }
+        }
+    })
+    .await
+    .map_err(|_| late())??;
+    let settings = &core.gateway.settings;
+    let session = Arc::new(Session {
+        core: Arc::clone(core),
+        connection: connection.clone(),
+        identity,
+        share: Room::share(settings),
+        uploading: Uploading::default(),
+        answers: tokio::sync::Mutex::new(answers),
+        slots: Arc::new(Semaphore::new(settings.links_in_flight_max.max(1) as usize)),
+        clock: Mutex::new(None),
+    });
+    session.measure_clock(hello.clock);
+    let welcome = session.welcome(hello).await?;
+    session.send(&Control::Welcome(welcome)).await?;
+    Ok((session, reader))
+}
+
+impl Session {
+    /// What the server knows of this recorder, and whether it has lost what it promised.
+    async fn welcome(&self, hello: Hello) -> Result<Welcome> {
+        let gateway = &self.core.gateway;
+        let (store, log, id) = (gateway.store.clone(), gateway.log.clone(), self.identity.record.id);
+        let look = move || -> Result<_> {
+            let chain = store.head(id)?.unwrap_or_default().chain;
+            let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
+            Ok((chain, shown))
+        };
+        let (chain, shown) =
+            tokio::task::spawn_blocking(look).await.context(Kind::Internal, "cannot look up the chain")??;
+        self.note_promise(shown);
+        let mut durable = chain.known();
+        durable.truncate(RANGES_MAX);
+        Ok(Welcome {
+            recorder: id,
+            clock: gateway.clock.now(),
+            durable,
+            newest: chain.newest(),
+            payload_bytes_max: gateway.settings.payload_bytes_max,
+            links_in_flight_max: gateway.settings.links_in_flight_max.max(1),
+        })
+    }
+
+    fn note_promise(&self, shown: Option<Promise>) {
+        let (metrics, id) = (&self.core.gateway.metrics, self.identity.record.id);
+        match shown {
+            Some(Promise::Lost) => {
+                metrics.receipts_missing.inc();
+                tracing::error!(
+                    "a recorder holds a receipt for a link that the store does not have: acknowledged data was lost"
+                );
+                tracing::debug!(recorder = %id, "the recorder of the lost link");
+            }
+            Some(Promise::Unproven) => {
+                metrics.receipts_unproven.inc();
+                tracing::debug!(recorder = %id, "ignored a receipt that this log did not give to this recorder");
+            }
+            Some(Promise::Kept) | None => {}
+        }
+    }
+
+    /// Takes links and status messages until the recorder leaves or the server drains.
+    async fn run(self: &Arc<Self>, mut control: Reader) -> Result<Code> {
+        let mut listening = true;
+        // Resolves at once when the recorder will hear no more answers, also while there are none to send.
+        let mut deaf = std::pin::pin!(self.answers.lock().await.stopped());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.core.shutdown.cancelled() => return self.drain().await,
+                Ok(Some(_)) = &mut deaf => {
+                    return Err(Error::new(Kind::Invalid, "the recorder stopped the control stream"));
+                }
+                opened = self.next_link() => {
+                    let Some((slot, stream)) = opened else { return Ok(Code::Done) };
+                    let session = Arc::clone(self);
+                    self.core.tasks.spawn(async move {
+                        upload::receive(session, stream).await;
+                        drop(slot);
+                    });
+                }
+                message = control.next(), if listening => match message? {
+                    Some(Control::Status(status)) => self.measure_clock(status.clock),
+                    Some(Control::Ignorable(_)) => {}
+                    Some(_) => return Err(Error::new(Kind::Invalid, "a message that a recorder does not send here")),
+                    None => listening = false,
+                },
+            }
+        }
+    }
+
+    /// The next link stream, as soon as one more link may be under way; `None` when the connection is gone. Cancel-safe.
+    async fn next_link(&self) -> Option<(OwnedSemaphorePermit, RecvStream)> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        let stream = self.connection.accept_uni().await.ok()?;
+        Some((slot, stream))
+    }
+
+    /// Tells the recorder to come back later, finishes the links under way, and sees that their receipts arrive.
+    async fn drain(&self) -> Result<Code> {
+        let settings = &self.core.gateway.settings;
+        let reconnect_after_ms = delay_ms(settings.reconnect_delay_min, settings.reconnect_delay_max);
+        self.send(&Control::Drain(Drain { reconnect_after_ms })).await?;
+        let finished = async {
+            let _ = self.slots.acquire_many(settings.links_in_flight_max.max(1)).await;
+            let mut answers = self.answers.lock().await;
+            let _ = answers.finish();
+            let _ = tokio::time::timeout(FAREWELL, answers.stopped()).await;
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(settings.drain_deadline, finished) => {}
+            _ = self.connection.closed() => {}
+        }
+        Ok(Code::Draining)
+    }
+
+    pub(super) async fn send_receipt(&self, receipt: Receipt) {
+        self.answer(Control::Receipt(receipt)).await;
+    }
+
+    pub(super) async fn send_refusal(&self, refusal: Refusal) {
+        self.core.gateway.metrics.refused.with_label_values(&[metrics::reason(refusal.reason)]).inc();
+        tracing::debug!(recorder = %self.identity.record.id, ?refusal, "refused a link");
+        self.answer(Control::Refusal(refusal)).await;
+    }
+
+    /// A connection that brings links and takes no answers is of no use to anybody: it is closed.
+    async fn answer(&self, message: Control) {
+        if let Err(error) = self.send(&message).await {
+            crate::ingest::report(&error, "an answer was not sent");
+            close(&self.connection, error.kind().close_code(), error.context());
+        }
+    }
+
+    /// Writes one frame; waits while the recorder does not read. Not to be cancelled half-way.
+    async fn send(&self, message: &Control) -> Result<()> {
+        let frame = message.encode().context(Kind::Internal, "cannot encode a message")?;
+        self.answers.lock().await.write_all(&frame).await.context(Kind::Invalid, "the control stream is gone")
+    }
+
+    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares the recorder's clock, as it was when it wrote a message, with the server's. The message took between nothing
+    /// and one round trip, so half of it is added and is the error.
+    fn measure_clock(&self, recorder_clock: Micros) {
+        let half = self.connection.rtt() / 2;
+        let half_us = u32::try_from(half.as_micros()).unwrap_or(u32::MAX);
+        let there = i128::from(recorder_clock) + i128::from(half_us);
+        let offset =
+            (there - i128::from(self.core.gateway.clock.now())).clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+        let offset_us = i64::try_from(offset).unwrap_or_default();
+        self.core.gateway.metrics.clock_offset.observe(Duration::from_micros(offset_us.unsigned_abs()).as_secs_f64());
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(ClockOffset { offset_us, error_us: half_us });
+    }
+}
+
+/// The recorder's side of the control stream, cut into messages.
+struct Reader {
+    stream: RecvStream,
+    pending: Vec<u8>,
+}
+
+impl Reader {
+    /// The next message; `None` when the recorder has ended the stream between two. Cancel-safe.
+    async fn next(&mut self) -> Result<Option<Control>> {
+        loop {
+            let decoded = Control::decode(&self.pending);
+            if let Some((message, length)) = decoded.context(Kind::Invalid, "malformed message")? {
+                self.pending.drain(..length);
+                if self.pending.is_empty() {
+                    // An idle session keeps no buffer.
+                    self.pending = Vec::new();
+                }
+                return Ok(Some(message));
+            }
+            let chunk = self.stream.read_chunk(CONTROL_READ_BYTES, true).await;
+            match chunk.context(Kind::Invalid, "the control stream is gone")? {
+                Some(chunk) => self.pending.extend_from_slice(&chunk.bytes),
+                None if self.pending.is_empty() => return Ok(None),
+                None => {
+                    return Err(WireError::Truncated("control frame")).context(Kind::Invalid, "malformed message");
+                }
+            }
+        }
+    }
+}
+
+/// A delay drawn evenly from `min` to `max`, so that recorders come back neither before the server nor all at once.
+fn delay_ms(min: Duration, max: Duration) -> u32 {
+    let mut bytes = [0; 8];
+    // Without random bytes the delay is the least: still correct.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let span = milliseconds(max.saturating_sub(min)).saturating_add(1);
+    u32::try_from(milliseconds(min).saturating_add(u64::from_be_bytes(bytes) % span)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,233 @@
+//! The log as everybody but the writer sees it: checkpoints, tiles in the C2SP layout, and receipts, from what is
+//! stored.
+//!
+//! A receipt belongs to the tree of the commit that stored its link and signing is deterministic, so that a link's
+//! receipt is the same bytes whenever it is asked for. Each proof is checked before it is signed for: damaged rows
+//! give [`Kind::Damaged`], never a checkpoint that contradicts another.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aigaq_proto::message::Receipt;
+use aigaq_proto::receipt::{ENTRY_BYTES, LogKey, entry};
+use aigaq_proto::{Digest, LinkHeader, link};
+use tlog_tiles::{Error as TreeError, Hash, HashReader, check_record, prove_record, record_hash, tree_hash};
+
+use super::Identity;
+use super::edge::{Node, units_of};
+use super::tile::{HEIGHT, Tile, WIDTH};
+
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::store::Store;
+use crate::store::records::LinkRecord;
+
+/// Full tiles kept in memory, about 16 KiB each.
+const TILES_MAX: usize = 64;
+/// Highest level of a tile in a log with 2^64 entries.
+const LEVEL_MAX: u8 = 7;
+
+/// Reads the log. Cheap to clone; its methods block on the store.
+#[derive(Clone)]
+pub struct Reader {
+    pub(super) store: Store,
+    identity: Identity,
+    cache: Arc<Mutex<Cache>>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// Full tiles by level and number: they never change.
+    tiles: HashMap<(u8, u64), Arc<Tile>>,
+    /// The checkpoint that was signed last, with its tree.
+    checkpoint: Option<(u64, Digest, String)>,
+}
+
+impl Reader {
+    /// A reader of the log in `store`.
+    #[must_use]
+    pub fn new(store: Store, identity: Identity) -> Self {
+        Self { store, identity, cache: Arc::default() }
+    }
+
+    /// Who the log is.
+    #[must_use]
+    pub fn key(&self) -> LogKey {
+        self.identity.key()
+    }
+
+    /// Number of durable entries.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn size(&self) -> Result<u64> {
+        self.store.log_size()
+    }
+
+    /// The signed checkpoint of the newest durable tree.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when rows of the log are missing.
+    pub fn checkpoint(&self) -> Result<String> {
+        let size = self.size()?;
+        Ok(self.checkpoint_of(size)?.1)
+    }
+
+    /// The root of the tree with the first `size` entries, which must be durable.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the log is shorter, [`Kind::Damaged`] when rows are missing.
+    pub fn root(&self, size: u64) -> Result<Digest> {
+        if size > self.size()? {
+            return Err(Error::new(Kind::NotFound, "the log is shorter"));
+        }
+        let nodes = Nodes::new(self, size);
+        tree_hash(size, &nodes).map(|hash| Digest(hash.0)).map_err(|error| nodes.explain(error))
+    }
+
+    /// A tile of hashes (C2SP tlog-tiles `tile/<level>/<n>[.p/<width>]`): `width` (1 to 256) hashes, concatenated.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the log does not have that many.
+    pub fn tile(&self, level: u8, n: u64, width: u16) -> Result<Vec<u8>> {
+        let units = self.units(level, n, width)?;
+        Ok(units_of(&self.store, level, units)?.iter().flat_map(|hash| hash.0).collect())
+    }
+
+    /// An entry bundle (C2SP tlog-tiles `tile/entries/<n>[.p/<width>]`): each of `width` (1 to 256) entries after its
+    /// length as 16 bits, big-endian.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when the log does not have that many.
+    pub fn entries(&self, n: u64, width: u16) -> Result<Vec<u8>> {
+        let rows = self.store.log_rows(0, self.units(0, n, width)?)?;
+        let length = (ENTRY_BYTES as u16).to_be_bytes();
+        Ok(rows.chunks_exact(ENTRY_BYTES).flat_map(|entry| [&length[..], entry]).flatten().copied().collect())
+    }
+
+    /// The receipt of a stored link: the same as on the day of its commit, byte for byte.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when the link or the log is not what was committed.
+    pub fn receipt(&self, record: &LinkRecord, digest: &Digest) -> Result<Receipt> {
+        if link::digest(&record.header) != *digest {
+            return Err(Error::new(Kind::Damaged, "a stored link does not have its digest"));
+        }
+        let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
+        let (root, checkpoint) = self.checkpoint_of(record.tree_size)?;
+        let proof = self.prove(record, digest, root)?;
+        Ok(Receipt {
+            sequence: header.sequence,
+            digest: *digest,
+            received_at: record.received_at,
+            log_index: record.log_index,
+            proof,
+            checkpoint,
+        })
+    }
+
+    /// The inclusion proof of a stored link in the tree of its commit, checked against the root.
+    fn prove(&self, record: &LinkRecord, digest: &Digest, root: Digest) -> Result<Vec<Digest>> {
+        let nodes = Nodes::new(self, record.tree_size);
+        let proof = prove_record(record.tree_size, record.log_index, &nodes).map_err(|error| nodes.explain(error))?;
+        let leaf = record_hash(&entry(digest, record.received_at));
+        check_record(&proof, record.tree_size, Hash(root.0), record.log_index, leaf).map_err(damaged)?;
+        Ok(proof.into_iter().map(|hash| Digest(hash.0)).collect())
+    }
+
+    /// The root of the tree with the first `size` entries and its signed checkpoint.
+    fn checkpoint_of(&self, size: u64) -> Result<(Digest, String)> {
+        if let Some((_, root, checkpoint)) = self.cache().checkpoint.as_ref().filter(|kept| kept.0 == size) {
+            return Ok((*root, checkpoint.clone()));
+        }
+        let root = self.root(size)?;
+        let checkpoint = self.identity.sign(size, root)?;
+        self.cache().checkpoint = Some((size, root, checkpoint.clone()));
+        Ok((root, checkpoint))
+    }
+
+    /// The units of a tile, if the log has that many.
+    fn units(&self, level: u8, n: u64, width: u16) -> Result<Range<u64>> {
+        let absent = || Error::new(Kind::NotFound, "the log has no such tile");
+        if width == 0 || usize::from(width) > WIDTH || level > LEVEL_MAX {
+            return Err(absent());
+        }
+        let first = n.checked_mul(WIDTH as u64).ok_or_else(absent)?;
+        let end = first.checked_add(u64::from(width)).ok_or_else(absent)?;
+        if end > units_in(self.size()?, level) { Err(absent()) } else { Ok(first..end) }
+    }
+
+    /// The tile with this number in the tree with `size` entries.
+    fn pyramid(&self, level: u8, n: u64, size: u64) -> Result<Arc<Tile>> {
+        if let Some(tile) = self.cache().tiles.get(&(level, n)) {
+            return Ok(Arc::clone(tile));
+        }
+        let first = n.saturating_mul(WIDTH as u64);
+        let end = units_in(size, level).min(first.saturating_add(WIDTH as u64));
+        let tile = Arc::new(Tile::of(units_of(&self.store, level, first..end)?));
+        if tile.root().is_some() {
+            let tiles = &mut self.cache().tiles;
+            if tiles.len() >= TILES_MAX {
+                tiles.clear();
+            }
+            tiles.insert((level, n), Arc::clone(&tile));
+        }
+        Ok(tile)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The nodes of the tree with the first `size` entries.
+struct Nodes<'a> {
+    reader: &'a Reader,
+    size: u64,
+    /// What the store said when a node could not be read.
+    failure: Cell<Option<Error>>,
+}
+
+impl<'a> Nodes<'a> {
+    fn new(reader: &'a Reader, size: u64) -> Self {
+        Self { reader, size, failure: Cell::default() }
+    }
+
+    fn explain(&self, error: TreeError) -> Error {
+        self.failure.take().unwrap_or_else(|| damaged(error))
+    }
+
+    fn tile(&self, node: Node) -> Result<Arc<Tile>, TreeError> {
+        self.reader.pyramid(node.level, node.tile, self.size).map_err(|error| {
+            self.failure.set(Some(error));
+            TreeError::IndexesNotInTree
+        })
+    }
+}
+
+impl HashReader for Nodes<'_> {
+    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, TreeError> {
+        let mut last: Option<(u8, u64, Arc<Tile>)> = None;
+        let mut hashes = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            let node = Node::of(*index);
+            let tile = match &last {
+                Some((level, n, tile)) if (*level, *n) == (node.level, node.tile) => Arc::clone(tile),
+                _ => self.tile(node)?,
+            };
+            hashes.push(tile.node(node.height, node.index).ok_or(TreeError::IndexesNotInTree)?);
+            last = Some((node.level, node.tile, tile));
+        }
+        Ok(hashes)
+    }
+}
+
+/// Number of units at a level of a tree: entries at level 0, full tiles of the level below above it.
+fn units_in(size: u64, level: u8) -> u64 {
+    size.checked_shr(u32::from(level) * u32::from(HEIGHT)).unwrap_or(0)
+}
+
+fn damaged(error: TreeError) -> Error {
+    Error::new(Kind::Damaged, "the log does not hold together").because(error)
+}

@@ -1,0 +1,50 @@
+//! `DIR/checkpoint`: the newest checkpoint that was signed, kept outside the store.
+//!
+//! It is written after the commit is durable, by an atomic rename and without a sync, so that it is never ahead of a
+//! store that kept its word. One that is ahead at open, or that disagrees, means that acknowledged data was lost or
+//! the log would sign a second history: the log refuses to open.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use aigaq_proto::Digest;
+use aigaq_proto::receipt::LogKey;
+
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// Name of the file in the data directory.
+const FILE: &str = "checkpoint";
+
+/// The file with the newest checkpoint.
+#[derive(Debug)]
+pub(super) struct Sidecar {
+    path: PathBuf,
+    draft: PathBuf,
+}
+
+impl Sidecar {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { path: dir.join(FILE), draft: dir.join(format!("{FILE}.new")) }
+    }
+
+    /// Tree size and root of the checkpoint in the file. `None` when there is none, or one that this log's key did not
+    /// sign whole (a power cut may leave the file empty).
+    pub(super) fn read(&self, key: &LogKey) -> Result<Option<(u64, Digest)>> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(key.open(&text).ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+            Err(error) => {
+                Err(Error::new(Kind::Internal, format!("cannot read {}", self.path.display())).because(error))
+            }
+        }
+    }
+
+    /// Replaces the file.
+    pub(super) fn write(&self, checkpoint: &str) -> Result<()> {
+        let context = || format!("cannot write {}", self.path.display());
+        fs::write(&self.draft, checkpoint).context(Kind::Internal, context())?;
+        fs::rename(&self.draft, &self.path).context(Kind::Internal, context())
+    }
+}

@@ -1,0 +1,202 @@
+//! `GET /v1/recorders/{id}/clip.mp4`: one recording's part of a range as one file: its initialisation segment and
+//! whole segments, each byte as it was recorded.
+//!
+//! The length is known before the first byte, and at most one segment per clip is in memory. Every digest is checked
+//! before its bytes go out: damage in what comes first is a 409, damage found later breaks the connection off, so
+//! that nobody takes half a clip for a whole one.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aigaq_proto::{Content as LinkContent, Digest, LinkHeader, RecorderId, Sequence};
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Method};
+use sha2::{Digest as _, Sha256};
+
+use super::content::{Content, Held, Wanted};
+use super::coverage::RangeQuery;
+use super::footage::{self, DAYS_MAX, MEDIA_TYPE, TimelineSegment, entries};
+use super::problem::{Problem, RecordingRange};
+use super::recorders::require;
+use super::request::{FromPath, FromQuery, MediaFile, recorder_id};
+use super::time::{self, TimeRange};
+use super::viewer::{Evidence, Viewer};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::media::clip::{Plan, Slice};
+use crate::store::Store;
+
+/// Most segments in one clip: they are looked up before the first byte.
+const SEGMENTS_MAX: usize = 100_000;
+
+/// What a clip is made of.
+struct Clip {
+    recorder: RecorderId,
+    /// The sequences of its parts, the `Start` link first.
+    parts: Vec<Sequence>,
+    plan: Plan,
+    digest: Digest,
+}
+
+/// What was found in the range.
+enum Selected {
+    One(Clip),
+    Several(Vec<RecordingRange>),
+}
+
+/// A range of one recording as one MP4 file.
+///
+/// 404 when nothing was recorded in the range, 409 when what was recorded is damaged, 422 when the range lies in
+/// several recordings: the problem lists them.
+#[utoipa::path(get, path = "/v1/recorders/{id}/clip.mp4", tag = "footage",
+    params(("id" = String, Path, description = "Recorder"), RangeQuery),
+    responses(
+        (status = 200, description = "Whole segments that touch the range", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 304, description = "The same as the client has"),
+        (status = 404, response = Problem),
+        (status = 409, response = Problem),
+        (status = 416, response = Problem),
+        (status = 422, response = Problem),
+        (status = "default", response = Problem)),
+    security(("token" = [])))]
+pub(super) async fn clip(
+    viewer: Viewer,
+    method: Method,
+    headers: HeaderMap,
+    FromPath(id): FromPath<String>,
+    FromQuery(query): FromQuery<RangeQuery>,
+) -> Result<Response, Problem> {
+    let id = recorder_id(&id)?;
+    let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
+    let clip = match viewer.evidence().ask(move |store| select(store, id, range)).await? {
+        Selected::One(clip) => clip,
+        Selected::Several(recordings) => return Err(Problem::several(recordings)),
+    };
+    let content = Content { media_type: MEDIA_TYPE, digest: clip.digest, length: clip.plan.length() };
+    let wanted = content.wanted(&method, &headers);
+    let part = match &wanted {
+        Wanted::Nothing | Wanted::Outside => return Ok(content.answer(&wanted, Body::empty())),
+        Wanted::All => 0..content.length,
+        Wanted::Part(part) => part.clone(),
+    };
+    let slices: Vec<Slice> = clip.plan.slices(part).collect();
+    let mut parts = Parts { clip, slices: slices.into_iter(), evidence: viewer.evidence().clone(), held: None };
+    parts.advance().await?;
+    let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(stream::try_unfold(parts, next)) };
+    Ok(content.answer(&wanted, body))
+}
+
+/// Looks up what the clip is made of; blocks.
+fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
+    require(store, id)?;
+    let mut segments = Vec::new();
+    for entry in entries(store, id, range) {
+        segments.extend(TimelineSegment::of(&entry?));
+        if segments.len() > SEGMENTS_MAX {
+            return Err(Error::new(Kind::Invalid, format!("the range has over {SEGMENTS_MAX} segments: ask for less")));
+        }
+    }
+    segments.sort_by_key(TimelineSegment::place);
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
+        return Err(Error::new(Kind::NotFound, "nothing was recorded in the range; its coverage says why"));
+    };
+    if first.recording != last.recording {
+        return Ok(Selected::Several(recordings(&segments, range)));
+    }
+    assemble(store, id, first.recording, &segments).map(Selected::One)
+}
+
+fn assemble(store: &Store, id: RecorderId, recording: Sequence, segments: &[TimelineSegment]) -> Result<Clip> {
+    let init = match footage::find(store, id, MediaFile::Init(recording)) {
+        Err(error) if error.kind() == Kind::NotFound => {
+            return Err(Error::new(Kind::NotFound, "the recording's initialisation segment has not arrived"));
+        }
+        found => found?,
+    };
+    let mut stored: HashMap<Sequence, (Digest, u64)> = HashMap::with_capacity(segments.len());
+    let wanted: BTreeSet<Sequence> = segments.iter().map(|segment| segment.sequence).collect();
+    let (first, last) = (wanted.first().copied().unwrap_or(0), wanted.last().copied().unwrap_or(0));
+    for link in store.links(id, first..last.saturating_add(1)) {
+        let (sequence, record) = link?;
+        if !wanted.contains(&sequence) {
+            continue;
+        }
+        let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
+        if !matches!(header.content, LinkContent::Media { recording: of, .. } if of == recording) {
+            return Err(Error::new(Kind::Damaged, "the timeline and a link do not agree"));
+        }
+        stored.insert(sequence, (header.payload_digest, u64::from(header.payload_length)));
+    }
+    let mut hasher = Sha256::new_with_prefix(init.header.payload_digest.0);
+    let mut parts = vec![recording];
+    let mut lengths = vec![u64::from(init.header.payload_length)];
+    for segment in segments {
+        let (digest, length) = stored
+            .get(&segment.sequence)
+            .ok_or_else(|| Error::new(Kind::Damaged, "the timeline lists a link that is not stored"))?;
+        hasher.update(digest.0);
+        parts.push(segment.sequence);
+        lengths.push(*length);
+    }
+    Ok(Clip { recorder: id, parts, plan: Plan::new(lengths), digest: Digest(hasher.finalize().into()) })
+}
+
+/// The part of the range that each recording covers, in order of time.
+fn recordings(segments: &[TimelineSegment], range: TimeRange) -> Vec<RecordingRange> {
+    let mut recordings: Vec<(Sequence, u64, u64)> = Vec::new();
+    for segment in segments {
+        let (from, to) = (segment.captured_at, segment.captured_at.saturating_add(u64::from(segment.duration_us)));
+        match recordings.last_mut() {
+            Some((recording, first, last)) if *recording == segment.recording => {
+                (*first, *last) = ((*first).min(from), (*last).max(to));
+            }
+            _ => recordings.push((segment.recording, from, to)),
+        }
+    }
+    let shown = recordings.into_iter().map(|(recording, from, to)| RecordingRange {
+        recording,
+        from: time::format(from.max(range.from)),
+        to: time::format(to.min(range.to)),
+    });
+    shown.collect()
+}
+
+/// The rest of a clip on its way out.
+struct Parts {
+    clip: Clip,
+    slices: std::vec::IntoIter<Slice>,
+    evidence: Evidence,
+    held: Option<Held>,
+}
+
+impl Parts {
+    /// Reads and checks the next part, if there is one.
+    async fn advance(&mut self) -> Result<()> {
+        self.held = None;
+        let Some(Slice { part, bytes: range }) = self.slices.next() else { return Ok(()) };
+        let (id, sequence) = (self.clip.recorder, self.clip.parts.get(part).copied());
+        let sequence = sequence.ok_or_else(|| Error::new(Kind::Internal, "a clip has fewer parts than its plan"))?;
+        let file = if part == 0 { MediaFile::Init(sequence) } else { MediaFile::Segment(sequence) };
+        let found = self.evidence.ask(move |store| footage::find(store, id, file)).await?;
+        let room = self.evidence.room(u64::from(found.header.payload_length)).await?;
+        let bytes: Bytes = self.evidence.ask(move |store| store.body(&found.record)).await?;
+        self.held = Some(Held::new(footage::slice(&bytes, range)?, room));
+        Ok(())
+    }
+}
+
+/// The next piece. An error ends the connection, which is the only way left to say it.
+async fn next(mut parts: Parts) -> Result<Option<(Bytes, Parts)>> {
+    while let Some(held) = &mut parts.held {
+        if let Some(piece) = held.next_piece() {
+            return Ok(Some((piece, parts)));
+        }
+        if let Err(error) = parts.advance().await {
+            tracing::error!(%error, "a clip broke off");
+            return Err(error);
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,211 @@
+//! `GET /v1/log/…`: the transparency log in the C2SP tlog-tiles layout, for anybody.
+//!
+//! The log holds digests and times, nothing of the footage and no name; clients of C2SP logs send no token. So there
+//! is no [`Viewer`](super::viewer::Viewer) and no audit entry here, only a limit on the rate. Full tiles never change
+//! and may be kept for ever.
+//!
+//! ```text
+//! tile/<L>/<N>[.p/<W>]        L 0 to 63; N in groups of three digits: 1234067 is x001/x234/067
+//! tile/entries/<N>[.p/<W>]    W 1 to 255
+//! ```
+
+use std::num::NonZeroU8;
+use std::sync::Mutex;
+
+use axum::extract::State as FromState;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+
+use super::State;
+use super::problem::Problem;
+use super::request::FromPath;
+use crate::error::{Error, Kind, Result};
+use crate::log::Reader;
+
+/// Requests per second that the log answers, for all clients together, and how many may come at once.
+const REQUESTS_PER_S: u64 = 500;
+const REQUESTS_BURST: u64 = 1_000;
+const MICROS_PER_REQUEST: u64 = 1_000_000 / REQUESTS_PER_S;
+/// Hashes or entries in a full tile.
+const WIDTH_FULL: u16 = 256;
+/// What may change with the next commit.
+const CHANGING: HeaderValue = HeaderValue::from_static("no-cache");
+/// What never changes.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// How much of the rate is used up: the time until which requests were already let through.
+#[derive(Debug, Default)]
+pub(super) struct Rate(Mutex<u64>);
+
+impl Rate {
+    /// Whether one more request may pass at `now`, microseconds.
+    pub(super) fn take(&self, now: u64) -> bool {
+        let mut spent = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let earliest = now.saturating_sub(REQUESTS_BURST * MICROS_PER_REQUEST);
+        let next = (*spent).clamp(earliest, now).saturating_add(MICROS_PER_REQUEST);
+        if next > now {
+            return false;
+        }
+        *spent = next;
+        true
+    }
+}
+
+/// The newest signed checkpoint (C2SP tlog-checkpoint).
+#[utoipa::path(get, operation_id = "log_checkpoint", path = "/v1/log/checkpoint", tag = "log",
+    responses((status = 200, description = "Signed note", body = String, content_type = "text/plain"),
+        (status = "default", response = Problem)))]
+pub(super) async fn checkpoint(FromState(state): FromState<State>) -> Result<Response, Problem> {
+    let text = ask(&state, Reader::checkpoint).await?;
+    Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
+}
+
+/// The key that signs the checkpoints, as the `vkey` of C2SP signed-note.
+#[utoipa::path(get, operation_id = "log_key", path = "/v1/log/key", tag = "log",
+    responses((status = 200, description = "vkey", body = String, content_type = "text/plain"),
+        (status = "default", response = Problem)))]
+pub(super) async fn key(FromState(state): FromState<State>) -> Result<Response, Problem> {
+    let text = format!("{}\n", state.log.key().as_str());
+    Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
+}
+
+/// A tile of hashes or a bundle of entries (C2SP tlog-tiles).
+#[utoipa::path(get, operation_id = "log_tile", path = "/v1/log/tile/{path}", tag = "log",
+    params(("path" = String, Path, description = "`<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`, with slashes")),
+    responses(
+        (status = 200, description = "Hashes or entries", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "default", response = Problem)))]
+pub(super) async fn tile(
+    FromState(state): FromState<State>,
+    FromPath(path): FromPath<String>,
+) -> Result<Response, Problem> {
+    let tile = Tile::parse(&path).ok_or_else(|| Error::new(Kind::NotFound, "there is no such tile"))?;
+    let bytes = ask(&state, move |log| match tile.of {
+        Of::Hashes(level) => log.tile(level, tile.number, tile.width),
+        Of::Entries => log.entries(tile.number, tile.width),
+    });
+    // A partial tile never changes either; C2SP lets a log forget it once the full one is there.
+    Ok(answer(bytes.await?, "application/octet-stream", FOR_EVER))
+}
+
+fn answer(body: impl IntoResponse, media_type: &'static str, cache: HeaderValue) -> Response {
+    let mut response = body.into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    response
+}
+
+async fn ask<T: Send + 'static>(
+    state: &State,
+    question: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
+) -> Result<T, Problem> {
+    if !state.log_rate.take(state.clock.now()) {
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "the log is asked too often"));
+    }
+    let log = std::sync::Arc::clone(&state.log);
+    Ok(state.evidence.ask(move |_| question(&log)).await?)
+}
+
+/// What a tile is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Hashes(u8),
+    Entries,
+}
+
+/// A tile that a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    of: Of,
+    number: u64,
+    width: u16,
+}
+
+impl Tile {
+    /// Reads the one spelling that C2SP allows.
+    fn parse(path: &str) -> Option<Self> {
+        let (first, rest) = path.split_once('/')?;
+        let of = match first {
+            "entries" => Of::Entries,
+            level => Of::Hashes(decimal(level)?.try_into().ok().filter(|level| *level < 64)?),
+        };
+        let (number, width) = match rest.split_once(".p/") {
+            Some((number, width)) => (number, u16::from(NonZeroU8::new(decimal(width)?.try_into().ok()?)?.get())),
+            None => (rest, WIDTH_FULL),
+        };
+        Some(Self { of, number: tile_number(number)?, width })
+    }
+}
+
+/// A decimal number in its one spelling.
+fn decimal(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+}
+
+/// `x001/x234/067`, where the first group is not `x000`.
+fn tile_number(text: &str) -> Option<u64> {
+    let mut number: u64 = 0;
+    let mut groups = text.split('/').peekable();
+    let mut first = true;
+    while let Some(group) = groups.next() {
+        let digits = if groups.peek().is_some() { group.strip_prefix('x')? } else { group };
+        if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        if first && groups.peek().is_some() && digits == "000" {
+            return None;
+        }
+        first = false;
+        number = number.checked_mul(1_000)?.checked_add(digits.parse().ok()?)?;
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_spelling_is_a_tile() {
+        let tile = |of, number, width| Some(Tile { of, number, width });
+        assert_eq!(Tile::parse("0/000"), tile(Of::Hashes(0), 0, 256));
+        assert_eq!(Tile::parse("3/x001/x234/067"), tile(Of::Hashes(3), 1_234_067, 256));
+        assert_eq!(Tile::parse("entries/x001/000.p/7"), tile(Of::Entries, 1_000, 7));
+        for path in [
+            "",
+            "0",
+            "0/",
+            "0/0",
+            "0/0000",
+            "00/000",
+            "64/000",
+            "-1/000",
+            "+0/000",
+            "0/x000/001",
+            "0/001/002",
+            "0/x001",
+            "0/000.p/0",
+            "0/000.p/256",
+            "0/000.p/01",
+            "0/000.p/",
+            "0/000.p",
+            "0/000/",
+            "0//000",
+            "data/000",
+            "0/x001/x002",
+            "0/x999/x999/x999/x999/x999/x999/x999/999",
+            "entries/../000",
+        ] {
+            assert_eq!(Tile::parse(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_rate_refills_with_time() {
+        let rate = Rate::default();
+        let now = 1_000_000_000;
+        assert_eq!((0..5_000).filter(|_| rate.take(now)).count() as u64, REQUESTS_BURST);
+        assert!(!rate.take(now));
+        assert_eq!((0..5_000).filter(|_| rate.take(now + 1_000_000)).count() as u64, REQUESTS_PER_S);
+    }
+}

@@ -1,0 +1,49 @@
+//! HTTP out: what a control centre asks, and what it gets.
+//!
+//! A look-up is `guard → viewer → recorders | coverage | play | live | clip → store → media`; one file per resource,
+//! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
+//! passes through [`viewer::Viewer`], which writes the audit entry first.
+//!
+//! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
+//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries, and
+//! never sees `ingest`.
+
+mod audit;
+mod clip;
+mod content;
+mod coverage;
+mod footage;
+mod guard;
+mod live;
+mod log;
+mod metrics;
+mod openapi;
+mod ops;
+mod play;
+pub mod problem;
+mod recorders;
+mod request;
+mod serve;
+mod span;
+mod state;
+pub mod time;
+mod tls;
+mod traffic;
+pub mod viewer;
+
+pub use metrics::Metrics;
+pub use ops::{Readiness, ops_router};
+pub use serve::serve;
+pub use state::State;
+pub use tls::tls;
+
+use axum::middleware;
+
+/// Every route of the API.
+pub fn router(state: State) -> axum::Router {
+    openapi::routes()
+        .fallback(guard::not_found)
+        .method_not_allowed_fallback(guard::method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.metrics.clone(), guard::guard))
+        .with_state(state)
+}

@@ -1,0 +1,75 @@
+//! Every route of the API in one place, and the OpenAPI 3.1 document that is generated from the same list.
+//!
+//! A route that is not in the document does not exist; the document is public, as the source of this file is.
+
+use axum::Extension;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::header;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Problem;
+use super::{State, clip, coverage, live, log, play, recorders};
+
+/// What the document says of the whole.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Aigaq",
+        description = "Footage that can be proven. Times are RFC 3339 in UTC, ranges half-open, refusals RFC 9457 problems."
+    ),
+    tags(
+        (name = "recorders", description = "Who records"),
+        (name = "footage", description = "What was recorded; each request leaves an audit entry"),
+        (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
+        (name = "api", description = "This document")
+    ),
+    components(schemas(Problem), responses(Problem))
+)]
+struct Whole;
+
+/// The routes with their state still to come.
+pub(super) fn routes() -> axum::Router<State> {
+    let (router, documented) = OpenApiRouter::with_openapi(Whole::openapi())
+        .routes(routes!(recorders::list))
+        .routes(routes!(recorders::one))
+        .routes(routes!(coverage::coverage))
+        .routes(routes!(play::index))
+        .routes(routes!(play::file))
+        .routes(routes!(live::index))
+        .routes(routes!(live::file))
+        .routes(routes!(clip::clip))
+        .routes(routes!(log::checkpoint))
+        .routes(routes!(log::key))
+        .routes(routes!(document))
+        .split_for_parts();
+    // Strings and maps of strings always have a JSON form.
+    let json = finished(documented).to_json().unwrap_or_default();
+    router.route(TILE_ROUTE, get(log::tile)).layer(Extension(Document(json.into())))
+}
+
+/// Where tiles are served. The document names the same place as `{path}`: OpenAPI has no parameters that hold slashes.
+const TILE_ROUTE: &str = "/v1/log/tile/{*path}";
+
+fn finished(mut documented: OpenApi) -> OpenApi {
+    documented.merge(OpenApiRouter::<State>::new().routes(routes!(log::tile)).into_openapi());
+    let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    documented.components.get_or_insert_default().add_security_scheme("token", token);
+    documented
+}
+
+/// The document as it is sent.
+#[derive(Clone)]
+struct Document(Bytes);
+
+/// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "api",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
+async fn document(Extension(Document(json)): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], json).into_response()
+}

@@ -1,0 +1,182 @@
+//! `GET /v1/recorders` and `GET /v1/recorders/{id}`: who records, and the state of each chain. In the order of the
+//! identifiers; a page ends in a cursor while there is more.
+
+use aigaq_proto::RecorderId;
+use axum::Json;
+use axum::extract::State as FromState;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::State;
+use super::problem::Problem;
+use super::request::{FromPath, FromQuery, recorder_id};
+use super::time;
+use super::viewer::Viewer;
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::store::records::{RecorderKind, RecorderRecord};
+
+/// Recorders on a page when nothing else is asked for, and at most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+/// Which recorders are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only those of this department.
+    department: Option<String>,
+    /// Only those of this kind.
+    #[param(inline)]
+    kind: Option<RecorderKind>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Most recorders on the page, 1 to 1000; 100 if not given.
+    limit: Option<usize>,
+}
+
+/// A page of recorders.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RecorderPage {
+    /// In the order of their identifiers.
+    pub(super) recorders: Vec<RecorderDocument>,
+    /// Cursor of the next page, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+}
+
+/// A link's place in a chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LinkPlace {
+    /// Its sequence.
+    pub(super) sequence: u64,
+    /// Its digest, hexadecimal.
+    pub(super) digest: String,
+}
+
+/// A recorder and the state of its chain.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RecorderDocument {
+    /// Identifier, 32 hexadecimal digits.
+    pub(super) id: String,
+    /// What carries it.
+    pub(super) kind: RecorderKind,
+    /// The department that owns it.
+    pub(super) department: String,
+    /// What people call it.
+    pub(super) label: String,
+    /// When it was enrolled, RFC 3339 UTC.
+    pub(super) enrolled_at: String,
+    /// When its last link arrived; null before the first.
+    pub(super) last_received_at: Option<String>,
+    /// Last link of the contiguous, verified prefix of its chain.
+    pub(super) head: Option<LinkPlace>,
+    /// Link with the greatest sequence.
+    pub(super) newest: Option<LinkPlace>,
+    /// Number of gaps in its chain.
+    pub(super) gaps: usize,
+    /// Number of sequences missing in them.
+    pub(super) missing: u64,
+    /// Number of places where neighbouring links do not agree.
+    pub(super) breaks: usize,
+    /// Number of links kept as the other side of a fork.
+    pub(super) forks: u32,
+    /// Number of links in quarantine.
+    pub(super) quarantined: u32,
+}
+
+/// Recorders, a page at a time.
+#[utoipa::path(get, operation_id = "list_recorders", path = "/v1/recorders", tag = "recorders", params(ListQuery),
+    responses((status = 200, body = RecorderPage), (status = "default", response = Problem)),
+    security(("token" = [])))]
+pub(super) async fn list(
+    viewer: Viewer,
+    FromState(state): FromState<State>,
+    FromQuery(query): FromQuery<ListQuery>,
+) -> Result<Json<RecorderPage>, Problem> {
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    if limit == 0 || limit > PAGE_MAX {
+        return Err(Problem::invalid(format!("limit must be between 1 and {PAGE_MAX}")));
+    }
+    let after = query.cursor.as_deref().map(recorder_id).transpose()?;
+    let page = viewer.evidence().ask(move |store| {
+        (state.import)()?;
+        page(store, &query, after, limit)
+    });
+    Ok(Json(page.await?))
+}
+
+/// One recorder.
+#[utoipa::path(get, operation_id = "recorder", path = "/v1/recorders/{id}", tag = "recorders",
+    params(("id" = String, Path, description = "Recorder")),
+    responses((status = 200, body = RecorderDocument), (status = "default", response = Problem)),
+    security(("token" = [])))]
+pub(super) async fn one(
+    viewer: Viewer,
+    FromState(state): FromState<State>,
+    FromPath(id): FromPath<String>,
+) -> Result<Json<RecorderDocument>, Problem> {
+    let id = recorder_id(&id)?;
+    let document = viewer.evidence().ask(move |store| {
+        if store.recorder(id)?.is_none() {
+            (state.import)()?;
+        }
+        document(store, require(store, id)?)
+    });
+    Ok(Json(document.await?))
+}
+
+/// The recorder, which must be enrolled.
+///
+/// # Errors
+/// [`Kind::NotFound`] if it is not.
+pub(super) fn require(store: &Store, id: RecorderId) -> Result<RecorderRecord> {
+    store.recorder(id)?.ok_or_else(|| Error::new(Kind::NotFound, "no such recorder is enrolled"))
+}
+
+fn page(store: &Store, query: &ListQuery, after: Option<RecorderId>, limit: usize) -> Result<RecorderPage> {
+    let mut recorders = Vec::new();
+    for record in store.recorders() {
+        let record = record?;
+        let wanted = after.is_none_or(|after| record.id > after)
+            && query.kind.is_none_or(|kind| record.kind == kind)
+            && query.department.as_ref().is_none_or(|department| record.department == *department);
+        if !wanted {
+            continue;
+        }
+        if recorders.len() == limit {
+            let next = recorders.last().map(|last: &RecorderDocument| last.id.clone());
+            return Ok(RecorderPage { recorders, next });
+        }
+        recorders.push(document(store, record)?);
+    }
+    Ok(RecorderPage { recorders, next: None })
+}
+
+fn document(store: &Store, record: RecorderRecord) -> Result<RecorderDocument> {
+    let head = store.head(record.id)?;
+    let last_received_at = head.as_ref().map(|head| time::format(head.last_received_at));
+    let head = head.unwrap_or_default();
+    let gaps = head.chain.gaps();
+    let place =
+        |end: aigaq_proto::message::ChainEnd| LinkPlace { sequence: end.sequence, digest: end.digest.to_string() };
+    Ok(RecorderDocument {
+        id: record.id.to_string(),
+        kind: record.kind,
+        department: record.department,
+        label: record.label,
+        enrolled_at: time::format(record.enrolled_at),
+        last_received_at,
+        head: head.chain.head().map(place),
+        newest: head.chain.newest().map(place),
+        gaps: gaps.len(),
+        missing: gaps
+            .iter()
+            .map(|gap| gap.last.saturating_sub(gap.first).saturating_add(1))
+            .fold(0, u64::saturating_add),
+        breaks: head.chain.breaks().len(),
+        forks: head.forks,
+        quarantined: head.quarantined,
+    })
+}

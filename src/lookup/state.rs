@@ -1,0 +1,58 @@
+//! What the handlers share. Handlers see the log and the clock; the store they reach only through a
+//! [`Viewer`](super::viewer::Viewer).
+
+use std::sync::Arc;
+
+use super::audit::Auditor;
+use super::metrics::Metrics;
+use super::viewer::{Evidence, Token};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::log::Reader;
+use crate::store::Store;
+
+/// Brings in the recorders that were enrolled meanwhile; blocks.
+type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    pub(super) evidence: Evidence,
+    pub(super) auditor: Arc<Auditor>,
+    pub(super) token: Token,
+    pub(super) log: Arc<Reader>,
+    pub(super) log_rate: Arc<super::log::Rate>,
+    pub(super) numbering: Arc<super::live::Numbering>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) import: Import,
+}
+
+impl State {
+    /// `token` is the text of the token file without white space around it. Starts the thread of the audit trail, which
+    /// holds `store` until the last clone of the state is gone.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a token that is too short,
+    /// [`Kind::Internal`](crate::error::Kind::Internal) without a thread.
+    pub fn new(store: Store, log: Arc<Reader>, token: &str, clock: Clock, metrics: Metrics) -> Result<Self> {
+        Ok(Self {
+            token: Token::new(token)?,
+            auditor: Arc::new(Auditor::start(store.clone(), clock.clone(), metrics.clone())?),
+            evidence: Evidence::new(store, metrics.clone()),
+            log,
+            log_rate: Arc::default(),
+            numbering: Arc::default(),
+            clock,
+            metrics,
+            import: Arc::new(|| Ok(())),
+        })
+    }
+
+    /// The same with something to call before recorders are listed: it brings in those that were enrolled meanwhile.
+    /// It may block.
+    #[must_use]
+    pub fn before_listing(self, import: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        Self { import: Arc::new(import), ..self }
+    }
+}

@@ -1,0 +1,21 @@
+//! Media, pure: bytes in, values out. Fragmented MP4 is read ([`boxes`], [`fragment`]), cut into the payloads of links
+//! ([`cutter`]), listed for players ([`playlist`]), put together again ([`clip`]) and shifted in time so that a clip can
+//! loop ([`retime`]).
+//!
+//! Whatever passes through here keeps its bytes: payloads are whole boxes of the source, in their order, unchanged. The only
+//! exception is [`retime`], which is for the bundled clip and for load, never for evidence.
+//!
+//! Nothing here may do I/O, read a clock, panic on what a file says, or allocate by what a length field promises.
+
+pub mod boxes;
+pub mod clip;
+mod codecs;
+pub mod cutter;
+pub mod fragment;
+pub mod movie;
+pub mod playlist;
+pub mod retime;
+
+pub use boxes::Error;
+pub use cutter::{Cutter, Segment};
+pub use fragment::{Event, Fragment, Fragmenter, Init};

@@ -1,0 +1,363 @@
+//! One connection: the control stream, links going out each on a stream of its own, receipts and refusals coming in.
+//!
+//! A link leaves the spool when its receipt verifies under the log key of the identity, never sooner. Peer input is parsed:
+//! a receipt or refusal for a link that is not held is ignored, one that contradicts a link that is held is fatal.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use quinn::{Connection, ConnectionError};
+use tokio::time::Instant;
+
+use aigaq_proto::frame::Control;
+use aigaq_proto::message::{Advice, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
+use aigaq_proto::{Sequence, receipt};
+
+use super::Lost;
+use super::links::Link;
+use super::spool::{Priority, Spool};
+use super::uplink::{End, Greeting, Uplink};
+use crate::error::{Context, Error, Kind};
+
+/// How long the server may take for its first message.
+const WELCOME_MAX: Duration = Duration::from_secs(10);
+/// How long a link may wait for its answer before the connection is given up.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+/// How long what is under way may take when the server drains.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often the session looks after itself.
+const TICK: Duration = Duration::from_secs(1);
+/// Every so many ticks the server hears of the recorder's state: 30 s.
+const STATUS_TICKS: u32 = 30;
+/// Links under way at once, whatever the server says.
+const IN_FLIGHT_MAX: usize = 64;
+/// The longest delay that a refusal may ask for.
+const PUT_OFF_MAX: Duration = Duration::from_secs(300);
+/// How often a link is sent again because the server misses links before it that are no longer held.
+const RESENDS_MAX: u32 = 8;
+/// Bytes read from the control stream at once.
+const READ_BYTES: usize = 8 * 1024;
+
+/// Why a session stopped.
+pub(super) enum Stopped {
+    /// By itself.
+    End(End),
+    /// With its connection.
+    Lost(ConnectionError),
+}
+
+impl From<End> for Stopped {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}
+
+/// A connection that is being used.
+pub(super) struct Session<'a> {
+    uplink: &'a Uplink,
+    connection: Connection,
+    last_receipt: &'a mut Option<Receipt>,
+    /// Whether `last_receipt` is newer than what is on disk.
+    unsaved: bool,
+    input: BytesMut,
+    in_flight_max: usize,
+    /// When a draining server asked for it: until when to finish, and how long to stay away.
+    draining: Option<(Instant, Duration)>,
+    noted: Vec<RefusalReason>,
+    ticks: u32,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(uplink: &'a Uplink, connection: Connection, last_receipt: &'a mut Option<Receipt>) -> Self {
+        Self {
+            uplink,
+            connection,
+            last_receipt,
+            unsaved: false,
+            input: BytesMut::new(),
+            in_flight_max: 1,
+            draining: None,
+            noted: Vec::new(),
+            ticks: 0,
+        }
+    }
+
+    fn spool(&self) -> &'a Spool {
+        &self.uplink.spool
+    }
+
+    /// Runs until the spool is done or the connection is.
+    pub(super) async fn run(mut self) -> Stopped {
+        let stopped = match self.serve().await {
+            Ok(end) => end.into(),
+            Err(stopped) => stopped,
+        };
+        as_announced(stopped, self.draining.map(|(_, away)| away))
+    }
+
+    async fn serve(&mut self) -> Result<End, Stopped> {
+        let (mut control, mut answers) = self.connection.open_bi().await.map_err(Stopped::Lost)?;
+        self.say(&mut control, Control::Hello(self.hello())).await?;
+        let welcomed = tokio::time::timeout(WELCOME_MAX, self.welcome(&mut answers)).await;
+        let welcome = welcomed.map_err(|_| End::Broken("the server did not answer the hello".to_owned()))??;
+        self.begin(&welcome)?;
+
+        let mut sending = FuturesUnordered::new();
+        let mut tick = tokio::time::interval(TICK);
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let may_send = self.draining.is_none();
+            tokio::select! {
+                next = self.uplink.spool.next(self.in_flight_max), if may_send => match next {
+                    Some((link, priority)) => sending.push(send(self.connection.clone(), self.spool(), link, priority)),
+                    None => return Ok(End::Done),
+                },
+                Some(sent) = sending.next() => sent?,
+                read = answers.read(&mut buffer) => {
+                    self.take(read, &buffer)?;
+                    self.answer_all()?;
+                }
+                _ = tick.tick() => {
+                    if let Some(end) = self.look_after(&mut control).await? {
+                        return Ok(end);
+                    }
+                }
+                lost = self.connection.closed() => return Err(Stopped::Lost(lost)),
+            }
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            software: concat!("aigaq/", env!("CARGO_PKG_VERSION")).to_owned(),
+            clock: self.uplink.clock.now(),
+            spool: self.spool().summary(),
+            last_receipt: self.last_receipt.clone(),
+        }
+    }
+
+    async fn say(&self, control: &mut quinn::SendStream, message: Control) -> Result<(), Stopped> {
+        let frame = message.encode().context(Kind::Internal, "a control message cannot be encoded");
+        let frame = frame.map_err(End::Fatal)?;
+        control.write_all(&frame).await.map_err(|_| self.lost("the control stream was closed"))
+    }
+
+    /// The connection's own end, if it has one, says more than that of a stream.
+    fn lost(&self, why: &str) -> Stopped {
+        match self.connection.close_reason() {
+            Some(reason) => Stopped::Lost(reason),
+            None => End::Broken(why.to_owned()).into(),
+        }
+    }
+
+    async fn welcome(&mut self, answers: &mut quinn::RecvStream) -> Result<Welcome, Stopped> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            match self.decode()? {
+                Some(Control::Welcome(welcome)) => return Ok(welcome),
+                Some(Control::Ignorable(_)) => {}
+                Some(_) => return Err(broken_protocol("its first message is no welcome").into()),
+                None => {
+                    let read = answers.read(&mut buffer).await;
+                    self.take(read, &buffer)?;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, welcome: &Welcome) -> Result<(), Stopped> {
+        if welcome.recorder != self.uplink.identity.id {
+            return Err(End::Fatal(Error::new(
+                Kind::Unauthorised,
+                "the server knows this certificate as another recorder; recorder.toml and cert.pem do not belong together",
+            ))
+            .into());
+        }
+        self.in_flight_max = usize::try_from(welcome.links_in_flight_max).unwrap_or(1).clamp(1, IN_FLIGHT_MAX);
+        let greeting = Greeting { newest: welcome.newest, payload_bytes_max: welcome.payload_bytes_max };
+        self.uplink.greeting.send_if_modified(|seen| seen.is_none() && seen.replace(greeting).is_none());
+        self.uplink.observer.note(&format!("connected to {}", self.uplink.server));
+        Ok(())
+    }
+
+    fn take(&mut self, read: Result<Option<usize>, quinn::ReadError>, buffer: &[u8]) -> Result<(), Stopped> {
+        match read {
+            Ok(Some(count)) => self.input.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+            Ok(None) | Err(_) => return Err(self.lost("the server ended the control stream")),
+        }
+        Ok(())
+    }
+
+    fn decode(&mut self) -> Result<Option<Control>, Stopped> {
+        match Control::decode(&self.input) {
+            Ok(Some((message, taken))) => {
+                self.input.advance(taken);
+                Ok(Some(message))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(broken_protocol(&error.to_string()).into()),
+        }
+    }
+
+    fn answer_all(&mut self) -> Result<(), Stopped> {
+        while let Some(message) = self.decode()? {
+            match message {
+                Control::Receipt(receipt) => self.receipt(receipt)?,
+                Control::Refusal(refusal) => self.refusal(&refusal)?,
+                Control::Request(request) => self.spool().request(request.from, request.to),
+                Control::Drain(drain) => {
+                    let away = Duration::from_millis(u64::from(drain.reconnect_after_ms));
+                    self.draining = Some((Instant::now() + DRAIN_MAX, away));
+                }
+                Control::Ignorable(_) => {}
+                Control::Hello(_) | Control::Status(_) | Control::Welcome(_) => {
+                    return Err(broken_protocol("a message out of place").into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn receipt(&mut self, receipt: Receipt) -> Result<(), Stopped> {
+        let Some(digest) = self.spool().digest(receipt.sequence) else { return Ok(()) };
+        receipt::verify(&receipt, &digest, &self.uplink.identity.log_key).map_err(|error| {
+            let text = format!("the receipt of link {} does not verify", receipt.sequence);
+            End::Fatal(Error::new(Kind::Unauthorised, text).because(error))
+        })?;
+        if let Some((bytes, waited)) = self.spool().settle(receipt.sequence) {
+            self.uplink.tally.receipts.fetch_add(1, Ordering::Relaxed);
+            self.uplink.observer.receipt(receipt.sequence, bytes, waited);
+        }
+        if self.last_receipt.as_ref().is_none_or(|last| last.log_index <= receipt.log_index) {
+            *self.last_receipt = Some(receipt);
+            self.unsaved = true;
+        }
+        Ok(())
+    }
+
+    fn refusal(&mut self, refusal: &Refusal) -> Result<(), Stopped> {
+        let sequence = refusal.sequence.or_else(|| self.spool().of_stream(refusal.stream));
+        if !self.noted.contains(&refusal.reason) {
+            self.noted.push(refusal.reason);
+            self.uplink.observer.note(&format!("the server refused a link: {}", told(refusal)));
+        }
+        if refusal.advice == Advice::Reenrol {
+            let text = format!("the server wants this recorder to enrol again: {}", told(refusal));
+            return Err(End::Fatal(Error::new(Kind::Unauthorised, text)).into());
+        }
+        let Some(sequence) = sequence else { return Ok(()) };
+        match refusal.advice {
+            Advice::RetryAfter { delay_ms } => {
+                let delay = Duration::from_millis(u64::from(delay_ms)).min(PUT_OFF_MAX);
+                self.spool().put_off(sequence, delay);
+            }
+            Advice::ResendFrom { sequence: from } => self.resend(sequence, from, refusal),
+            Advice::Never | Advice::Reenrol => self.give_up(sequence, refusal),
+        }
+        Ok(())
+    }
+
+    /// The links before this one are sent first, since the spool goes by sequence; this one follows when they had time to
+    /// arrive. If the server misses only links that are no longer held, that cannot help for ever.
+    fn resend(&self, sequence: Sequence, from: Sequence, refusal: &Refusal) {
+        let Some(refusals) = self.spool().put_off(sequence, Duration::from_millis(200)) else { return };
+        if refusals > 1 {
+            self.spool().put_off(sequence, Duration::from_millis(200) * 2_u32.pow(refusals.min(7)));
+        }
+        if refusals > RESENDS_MAX && !self.spool().holds_any(from..sequence) {
+            self.give_up(sequence, refusal);
+        }
+    }
+
+    fn give_up(&self, sequence: Sequence, refusal: &Refusal) {
+        if self.spool().give_up(sequence) {
+            let why = told(refusal);
+            self.uplink.observer.note(&format!("link {sequence} is lost: {why}"));
+            let lost = &self.uplink.tally.lost;
+            lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(Lost { sequence, why });
+        }
+    }
+
+    /// Once a second: says how it is, remembers the newest receipt, notices a server that does not answer or drains.
+    async fn look_after(&mut self, control: &mut quinn::SendStream) -> Result<Option<End>, Stopped> {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(STATUS_TICKS) {
+            let status = Status { clock: self.uplink.clock.now(), spool: self.spool().summary() };
+            self.say(control, Control::Status(status)).await?;
+        }
+        self.remember().await;
+        let (in_flight, oldest) = self.spool().in_flight();
+        if let Some((until, away)) = self.draining
+            && (in_flight == 0 || Instant::now() >= until)
+        {
+            return Ok(Some(End::After(away)));
+        }
+        if oldest.is_some_and(|oldest| oldest.elapsed() > ANSWER_MAX) {
+            return Ok(Some(End::Broken("the server does not answer".to_owned())));
+        }
+        Ok(None)
+    }
+
+    /// A receipt that is forgotten costs nothing but what the server could have learnt from it.
+    async fn remember(&mut self) {
+        if let (true, Some(state), Some(receipt)) = (self.unsaved, self.uplink.state.clone(), self.last_receipt.clone())
+        {
+            self.unsaved = false;
+            let saved = tokio::task::spawn_blocking(move || state.save_receipt(&receipt, false)).await;
+            if let Ok(Err(error)) = saved {
+                self.uplink.observer.note(&error.to_string());
+            }
+        }
+    }
+}
+
+/// A connection that breaks after the server said that it will close it comes to the end that was announced.
+fn as_announced(stopped: Stopped, away: Option<Duration>) -> Stopped {
+    match (stopped, away) {
+        (Stopped::Lost(_) | Stopped::End(End::Broken(_)), Some(away)) => End::After(away).into(),
+        (stopped, _) => stopped,
+    }
+}
+
+/// Sends a link on a stream of its own. That the server stops the stream is no error: its refusal says more.
+async fn send(connection: Connection, spool: &Spool, link: Link, priority: Priority) -> Result<(), Stopped> {
+    let mut stream = connection.open_uni().await.map_err(Stopped::Lost)?;
+    spool.on_stream(link.sequence, stream.id().into());
+    let _ = stream.set_priority(priority as i32);
+    let mut chunks: [Bytes; 2] = [link.prelude, link.payload];
+    if stream.write_all_chunks(&mut chunks).await.is_ok() {
+        let _ = stream.finish();
+    }
+    spool.sent(link.sequence);
+    Ok(())
+}
+
+fn broken_protocol(what: &str) -> End {
+    End::Fatal(Error::new(Kind::Invalid, format!("the server broke the protocol: {what}")))
+}
+
+/// A refusal for a person. The detail is the server's text.
+fn told(refusal: &Refusal) -> String {
+    let detail: String = refusal.detail.chars().filter(|c| !c.is_control()).collect();
+    if detail.is_empty() { format!("{:?}", refusal.reason) } else { format!("{:?}: {detail}", refusal.reason) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_drains_is_left_alone_as_long_as_it_asked() {
+        let away = Duration::from_secs(4);
+        let after =
+            |stopped| matches!(as_announced(stopped, Some(away)), Stopped::End(End::After(delay)) if delay == away);
+        assert!(after(Stopped::Lost(ConnectionError::TimedOut)));
+        assert!(after(End::Broken("the server ended the control stream".to_owned()).into()));
+        assert!(!after(broken_protocol("nonsense").into()), "what is fatal stays so");
+        let lost = as_announced(Stopped::Lost(ConnectionError::TimedOut), None);
+        assert!(matches!(lost, Stopped::Lost(_)));
+    }
+}

@@ -1,0 +1,243 @@
+//! What a recorder remembers on disk: the next place in its chain, and its newest receipt.
+//!
+//! `chain.state` is written, synced and renamed into place before the link that takes the place is offered, so that no
+//! sequence is ever used twice: after a crash a sequence may be missing, which is a visible gap, never a fork.
+//! `chain.lock` is held while the recorder runs, so that two processes cannot use one identity.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use aigaq_proto::message::{ChainEnd, Receipt};
+use aigaq_proto::{Digest, Micros, Sequence};
+
+use crate::error::{Context, Error, Kind, Result};
+
+const CHAIN: &str = "chain.state";
+const LOCK: &str = "chain.lock";
+const RECEIPT: &str = "last_receipt";
+
+/// The next place in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Sequence of the next link.
+    pub(super) sequence: Sequence,
+    /// Digest of the link before it.
+    pub(super) previous: Digest,
+    /// Number of the next segment.
+    pub(super) ordinal: u64,
+}
+
+impl Place {
+    /// Where a recorder goes on that remembers `local` and meets a server that knows `newest`.
+    ///
+    /// A recorder that lost its state, or was restored to an old one, goes on after the server's newest link. How many
+    /// segments it made before is then not known; the number of all links is no smaller, so no ordinal is used twice.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] if the chain is at the end of the sequences.
+    pub(super) fn resolve(local: Option<Self>, newest: Option<ChainEnd>) -> Result<Self> {
+        let beginning = Self { sequence: 0, previous: Digest::ZERO, ordinal: 0 };
+        let here = local.unwrap_or(beginning);
+        let Some(newest) = newest else { return Ok(here) };
+        if newest.sequence < here.sequence {
+            return Ok(here);
+        }
+        let sequence = newest.sequence.checked_add(1).ok_or_else(|| Error::new(Kind::Invalid, "the chain is full"))?;
+        Ok(Self { sequence, previous: newest.digest, ordinal: here.ordinal.max(sequence) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ChainFile {
+    next_sequence: u64,
+    last_digest: String,
+    next_ordinal: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReceiptFile {
+    sequence: Sequence,
+    digest: String,
+    received_at: Micros,
+    log_index: u64,
+    proof: Vec<String>,
+    checkpoint: String,
+}
+
+impl ReceiptFile {
+    fn of(receipt: &Receipt) -> Self {
+        Self {
+            sequence: receipt.sequence,
+            digest: receipt.digest.to_string(),
+            received_at: receipt.received_at,
+            log_index: receipt.log_index,
+            proof: receipt.proof.iter().map(Digest::to_string).collect(),
+            checkpoint: receipt.checkpoint.clone(),
+        }
+    }
+
+    fn into_receipt(self) -> Option<Receipt> {
+        Some(Receipt {
+            sequence: self.sequence,
+            digest: self.digest.parse().ok()?,
+            received_at: self.received_at,
+            log_index: self.log_index,
+            proof: self.proof.iter().map(|hash| hash.parse().ok()).collect::<Option<_>>()?,
+            checkpoint: self.checkpoint,
+        })
+    }
+}
+
+/// The directory of a recorder that runs.
+pub(super) struct StateDir {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Takes the directory for this process.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] if another process has it, [`Kind::Internal`] if it cannot be written.
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(LOCK);
+        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = lock.context(Kind::Internal, format!("cannot write {}", path.display()))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            Error::new(Kind::Busy, format!("another process records with {}", dir.display())).because(error)
+        })?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// The next place in the chain; `None` if nothing was ever recorded here.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if the file cannot be understood.
+    pub(super) fn place(&self) -> Result<Option<Place>> {
+        let Some(file) = self.read::<ChainFile>(CHAIN)? else { return Ok(None) };
+        let previous = file.last_digest.parse().map_err(|_| self.damaged(CHAIN))?;
+        if (file.next_sequence == 0) != (previous == Digest::ZERO) {
+            return Err(self.damaged(CHAIN));
+        }
+        Ok(Some(Place { sequence: file.next_sequence, previous, ordinal: file.next_ordinal }))
+    }
+
+    /// Remembers the next place. Durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be written.
+    pub(super) fn save_place(&self, place: Place) -> Result<()> {
+        let (next_sequence, next_ordinal) = (place.sequence, place.ordinal);
+        self.write(CHAIN, &ChainFile { next_sequence, last_digest: place.previous.to_string(), next_ordinal }, true)
+    }
+
+    /// The newest receipt; `None` if there is none, or only one that cannot be read: it is not needed to go on.
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        self.read::<ReceiptFile>(RECEIPT).ok()??.into_receipt()
+    }
+
+    /// Remembers the newest receipt. Whole on disk, but only `durable` says that it survives a loss of power.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be written.
+    pub(super) fn save_receipt(&self, receipt: &Receipt, durable: bool) -> Result<()> {
+        self.write(RECEIPT, &ReceiptFile::of(receipt), durable)
+    }
+
+    fn damaged(&self, name: &str) -> Error {
+        let path = self.dir.join(name);
+        let text =
+            format!("{} is damaged; remove it to go on after the newest link that the server has", path.display());
+        Error::new(Kind::Damaged, text)
+    }
+
+    fn read<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
+        match std::fs::read_to_string(self.dir.join(name)) {
+            Ok(text) => toml::from_str(&text).map(Some).map_err(|_| self.damaged(name)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context(Kind::Internal, format!("cannot read {}", self.dir.join(name).display())),
+        }
+    }
+
+    fn write<T: Serialize>(&self, name: &str, value: &T, durable: bool) -> Result<()> {
+        let path = self.dir.join(name);
+        let text = toml::to_string(value).context(Kind::Internal, format!("cannot encode {name}"))?;
+        self.replace(&path, text.as_bytes(), durable)
+            .context(Kind::Internal, format!("cannot write {}", path.display()))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], durable: bool) -> std::io::Result<()> {
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        std::fs::rename(&new, path)?;
+        if durable { File::open(&self.dir)?.sync_all() } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(sequence: Sequence, digest: u8, ordinal: u64) -> Place {
+        Place { sequence, previous: Digest([digest; 32]), ordinal }
+    }
+
+    fn newest(sequence: Sequence) -> Option<ChainEnd> {
+        Some(ChainEnd { sequence, digest: Digest([9; 32]) })
+    }
+
+    #[test]
+    fn a_new_recorder_begins_at_zero() {
+        assert_eq!(Place::resolve(None, None).unwrap(), place(0, 0, 0));
+    }
+
+    #[test]
+    fn a_recorder_goes_on_where_it_stopped() {
+        assert_eq!(Place::resolve(Some(place(7, 1, 5)), newest(6)).unwrap(), place(7, 1, 5));
+        assert_eq!(Place::resolve(Some(place(7, 1, 5)), None).unwrap(), place(7, 1, 5));
+    }
+
+    #[test]
+    fn a_recorder_whose_state_is_lost_or_old_goes_on_after_the_server() {
+        assert_eq!(Place::resolve(None, newest(6)).unwrap(), place(7, 9, 7));
+        assert_eq!(Place::resolve(Some(place(3, 1, 2)), newest(6)).unwrap(), place(7, 9, 7));
+        assert!(Place::resolve(None, newest(u64::MAX)).is_err());
+    }
+
+    #[test]
+    fn what_is_remembered_is_read_again_and_only_by_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!((state.place().unwrap(), state.receipt()), (None, None));
+        state.save_place(place(7, 1, 5)).unwrap();
+        let receipt = Receipt {
+            sequence: 6,
+            digest: Digest([1; 32]),
+            received_at: 1_768_641_245_500_000,
+            log_index: 40,
+            proof: vec![Digest([2; 32]), Digest([3; 32])],
+            checkpoint: "log\n41\nAAAA\n\n— log BBBB\n".to_owned(),
+        };
+        state.save_receipt(&receipt, true).unwrap();
+        assert_eq!(StateDir::open(dir.path()).err().unwrap().kind(), Kind::Busy);
+        drop(state);
+        let state = StateDir::open(dir.path()).unwrap();
+        assert_eq!((state.place().unwrap(), state.receipt()), (Some(place(7, 1, 5)), Some(receipt)));
+    }
+
+    #[test]
+    fn a_damaged_chain_state_is_not_guessed_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(dir.path()).unwrap();
+        std::fs::write(dir.path().join(CHAIN), "next_sequence = 7\n").unwrap();
+        assert_eq!(state.place().unwrap_err().kind(), Kind::Damaged);
+    }
+}

@@ -1,0 +1,224 @@
+//! The uplink: keeps a connection to the server, across failures, until the spool is closed and empty.
+//!
+//! Connecting again waits a delay that doubles up to half a minute and differs between devices, so that a fleet does not
+//! return all at once. Only what cannot get better by trying again ends the uplink: a refused identity, a broken protocol,
+//! a receipt that does not verify.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quinn::ConnectionError;
+use tokio::sync::watch;
+
+use aigaq_proto::close::Code;
+use aigaq_proto::message::{ChainEnd, Receipt};
+use aigaq_proto::{Digest, RecorderId};
+
+use super::session::{self, Session};
+use super::spool::Spool;
+use super::state::StateDir;
+use super::{Identity, Lost, Observer};
+use crate::clock::Clock;
+use crate::error::{Context, Error, Kind, Result};
+
+/// The first delay before connecting again.
+const DELAY_MIN: Duration = Duration::from_millis(500);
+/// The longest.
+const DELAY_MAX: Duration = Duration::from_secs(30);
+/// How long a handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long the last words to the server may take.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);
+
+/// What a session ended with.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Every link has its receipt.
+    Done,
+    /// Connect again after this delay, as the server said.
+    After(Duration),
+    /// The connection broke: connect again.
+    Broken(String),
+    /// It cannot go on.
+    Fatal(Error),
+}
+
+/// What the server said first.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Greeting {
+    /// The newest link that it has of this recorder.
+    pub(super) newest: Option<ChainEnd>,
+    /// Greatest payload that it takes, bytes.
+    pub(super) payload_bytes_max: u32,
+}
+
+/// Brings the links of a spool to the server.
+pub(super) struct Uplink {
+    pub(super) identity: Arc<Identity>,
+    pub(super) server: String,
+    pub(super) shared: Option<quinn::Endpoint>,
+    pub(super) spool: Arc<Spool>,
+    pub(super) state: Option<Arc<StateDir>>,
+    pub(super) clock: Clock,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) greeting: watch::Sender<Option<Greeting>>,
+    pub(super) tally: Arc<Tally>,
+}
+
+/// What an uplink counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) receipts: AtomicU64,
+    pub(super) reconnects: AtomicU64,
+    pub(super) lost: std::sync::Mutex<Vec<Lost>>,
+}
+
+impl Uplink {
+    /// Runs until the spool is closed and empty. Dropping the future closes the connection; what has no receipt stays in
+    /// the spool.
+    ///
+    /// # Errors
+    /// What cannot get better by trying again.
+    pub(super) async fn run(mut self, mut last_receipt: Option<Receipt>) -> Result<()> {
+        let mut attempt = 0;
+        loop {
+            let receipts = self.tally.receipts.load(Ordering::Relaxed);
+            let end = self.attempt(&mut last_receipt, attempt).await;
+            self.spool.disconnected();
+            if self.tally.receipts.load(Ordering::Relaxed) > receipts {
+                attempt = 0;
+            }
+            let delay = match end {
+                End::Done => return self.keep(last_receipt.as_ref()),
+                End::Fatal(error) => return Err(error),
+                End::After(delay) => delay.min(DELAY_MAX * 10),
+                End::Broken(why) => {
+                    let delay = delay(self.identity.id, attempt);
+                    self.observer.note(&format!("{why}; connecting again in {:.1} s", delay.as_secs_f32()));
+                    delay
+                }
+            };
+            attempt = attempt.saturating_add(1);
+            tokio::time::sleep(delay).await;
+            self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn keep(&self, last: Option<&Receipt>) -> Result<()> {
+        match (&self.state, last) {
+            (Some(state), Some(receipt)) => state.save_receipt(receipt, true),
+            _ => Ok(()),
+        }
+    }
+
+    /// One connection, from its handshake to its end.
+    async fn attempt(&mut self, last_receipt: &mut Option<Receipt>, attempt: u32) -> End {
+        let (endpoint, connecting) = match self.connect(attempt).await {
+            Ok(connecting) => connecting,
+            Err(error) if error.kind() == Kind::Invalid => return End::Fatal(error),
+            Err(error) => return End::Broken(error.to_string()),
+        };
+        let connection = match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return self.ended(&error),
+            Err(_) => return End::Broken(format!("no answer from {}", self.server)),
+        };
+        let end = Session::new(self, connection.clone(), last_receipt).run().await;
+        let end = match end {
+            session::Stopped::End(end) => end,
+            session::Stopped::Lost(error) => self.ended(&error),
+        };
+        let code = match end {
+            End::Fatal(_) => Code::Protocol,
+            _ => Code::Done,
+        };
+        connection.close(code.value().into(), b"");
+        if self.shared.is_none() {
+            let _ = tokio::time::timeout(GOODBYE_MAX, endpoint.wait_idle()).await;
+        }
+        end
+    }
+
+    async fn connect(&self, attempt: u32) -> Result<(quinn::Endpoint, quinn::Connecting)> {
+        let unknown = || format!("cannot find the server {}", self.server);
+        let addresses: Vec<SocketAddr> =
+            tokio::net::lookup_host(&self.server).await.context(Kind::Busy, unknown())?.collect();
+        let turn = usize::try_from(attempt).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
+        let address = *addresses.get(turn).ok_or_else(|| Error::new(Kind::Busy, unknown()))?;
+        let endpoint = match &self.shared {
+            Some(endpoint) => endpoint.clone(),
+            None => {
+                let local = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                quinn::Endpoint::client(SocketAddr::new(local, 0)).context(Kind::Busy, "cannot open a UDP socket")?
+            }
+        };
+        let connecting = endpoint
+            .connect_with(self.identity.client.clone(), address, &self.identity.server_name)
+            .context(Kind::Invalid, format!("cannot connect to {}", self.server))?;
+        Ok((endpoint, connecting))
+    }
+
+    /// What the end of a connection means.
+    fn ended(&self, error: &ConnectionError) -> End {
+        let server = &self.server;
+        match error {
+            ConnectionError::ApplicationClosed(close) => {
+                let why = String::from_utf8_lossy(&close.reason)
+                    .chars()
+                    .filter(|c| !c.is_control())
+                    .take(200)
+                    .collect::<String>();
+                match Code::from_value(close.error_code.into_inner()) {
+                    Some(Code::Identity) => fatal(format!("{server} refuses this identity ({why}): enrol again")),
+                    Some(Code::Protocol) => {
+                        fatal(format!("{server} says that this recorder broke the protocol ({why})"))
+                    }
+                    Some(Code::Replaced) => fatal(format!("another recorder with this identity connected to {server}")),
+                    _ => End::Broken(format!("{server} closed the connection ({why})")),
+                }
+            }
+            ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
+                fatal(format!("{server} refuses the certificate: {error}"))
+            }
+            ConnectionError::TransportError(inner) if is_tls(inner.code) => {
+                fatal(format!("{server} is not the server that this recorder was enrolled with: {error}"))
+            }
+            _ => End::Broken(format!("no connection to {server}: {error}")),
+        }
+    }
+}
+
+fn fatal(text: String) -> End {
+    End::Fatal(Error::new(Kind::Unauthorised, text))
+}
+
+/// Whether a transport error is an alert of TLS (RFC 9001 section 4.8).
+fn is_tls(code: quinn::TransportErrorCode) -> bool {
+    (0x100..0x200).contains(&u64::from(code))
+}
+
+/// The delay before connecting again: doubling, capped, and between half and all of that by device and attempt.
+fn delay(id: RecorderId, attempt: u32) -> Duration {
+    let full = DELAY_MIN.saturating_mul(2_u32.saturating_pow(attempt.min(16))).min(DELAY_MAX);
+    let [draw, ..] = Digest::of(&[&id.0[..], &attempt.to_be_bytes()].concat()).0;
+    full / 2 + full / 2 * u32::from(draw) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_to_half_a_minute_and_differ_between_devices() {
+        let of = |device: u8| (0..12).map(|attempt| delay(RecorderId([device; 16]), attempt)).collect::<Vec<_>>();
+        let (one, other) = (of(1), of(2));
+        assert_ne!(one, other);
+        for (attempt, delay) in one.iter().enumerate() {
+            let full = DELAY_MIN.saturating_mul(1 << attempt).min(DELAY_MAX);
+            assert!(*delay >= full / 2 && *delay <= full, "attempt {attempt}: {delay:?}");
+        }
+        assert!(delay(RecorderId([1; 16]), u32::MAX) <= DELAY_MAX);
+    }
+}

@@ -1,0 +1,132 @@
+//! The server: every part put together in the one right order, and taken apart in the reverse.
+//!
+//! Promises: when [`Server::start`] returns, recorders can connect and the API answers; the end of any part ends the
+//! server, with the part's name; a drain stops accepting first, then lets sessions finish, then commits what waits, then
+//! closes the store. Correctness needs no drain: what was acknowledged is durable. No part is started anywhere else.
+
+mod data;
+mod parts;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::commit::WriterHandle;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::lookup::Readiness;
+use crate::store::Store;
+use crate::{ingest, lookup};
+
+pub use data::DataDir;
+use parts::{Opened, Tasks};
+
+/// A server that is running.
+pub struct Server {
+    /// The UDP address that recorders connect to.
+    pub quic_addr: SocketAddr,
+    /// The address of the HTTP API.
+    pub api_addr: SocketAddr,
+    /// The address of metrics and health.
+    pub ops_addr: SocketAddr,
+    /// Whether the API speaks HTTPS.
+    pub api_tls: bool,
+    /// The bearer token of the API.
+    pub token: String,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Every metric of the server, for those who run it within their own process.
+    pub metrics: prometheus::Registry,
+    store: Store,
+    readiness: Readiness,
+    writer: WriterHandle,
+    tasks: Tasks,
+    sessions: CancellationToken,
+    listeners: CancellationToken,
+    _lock: DataDir,
+}
+
+impl Server {
+    /// Opens everything, listens and begins to serve.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for what the operator has to mend, such as an address in use; [`Kind::Damaged`] when what was
+    /// acknowledged is not there.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self> {
+        let api_tls = match &config.api.tls {
+            Some(tls) => Some(lookup::tls(&tls.certificate, &tls.key)?),
+            None => None,
+        };
+        let api = parts::listen("api.listen", config.api.listen).await?;
+        let ops = parts::listen("ops.listen", config.ops.listen).await?;
+        let mut opened = Opened::open(&config, &clock).await?;
+        let endpoint = opened.bind(config.quic.listen)?;
+        let quic_addr = endpoint.local_addr().map_err(parts::no_address)?;
+
+        let readiness = Readiness::default();
+        let (sessions, listeners) = (CancellationToken::new(), CancellationToken::new());
+        let mut tasks = Tasks::default();
+        let (api_addr, ops_addr) = (parts::address(&api)?, parts::address(&ops)?);
+        let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
+        tasks.spawn("operations", lookup::serve(ops, ops_router, None, listeners.clone()));
+        let router = lookup::router(opened.lookup(&clock)?);
+        tasks.spawn("api", lookup::serve(api, router, api_tls, listeners.clone()));
+        tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
+        readiness.set(true);
+        tracing::info!(quic = %quic_addr, api = %api_addr, operations = %ops_addr, "serving");
+        Ok(Self {
+            quic_addr,
+            api_addr,
+            ops_addr,
+            api_tls: config.api.tls.is_some(),
+            token: opened.token,
+            data: config.store.dir,
+            metrics: opened.metrics,
+            store: opened.gateway.store,
+            readiness,
+            writer: opened.writer,
+            tasks,
+            sessions,
+            listeners,
+            _lock: opened.lock,
+        })
+    }
+
+    /// Serves until `shutdown` resolves and then drains, or until a part ends.
+    ///
+    /// # Errors
+    /// What the part failed with, and its name. After [`Kind::Fatal`] the process must exit.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<()> {
+        tokio::select! {
+            () = shutdown => self.drain().await,
+            ended = self.tasks.next() => Err(ended),
+            ended = self.writer.wait() => Err(writer_ended(ended)),
+        }
+    }
+
+    /// Courtesy in order: no new recorders, sessions finish, what waits is committed, the store is closed.
+    async fn drain(mut self) -> Result<()> {
+        tracing::info!("draining");
+        self.readiness.set(false);
+        self.sessions.cancel();
+        self.tasks.finish("ingest").await?;
+        self.writer.close();
+        self.writer.wait().await?;
+        self.listeners.cancel();
+        self.tasks.finish("api").await?;
+        self.tasks.finish("operations").await?;
+        let store = self.store.clone();
+        parts::blocking(move || store.close()).await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn writer_ended(ended: Result<()>) -> Error {
+    match ended {
+        Ok(()) => Error::new(Kind::Internal, "the writer ended"),
+        Err(error) => Error::new(error.kind(), "the writer failed").because(error),
+    }
+}

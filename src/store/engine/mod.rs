@@ -1,0 +1,177 @@
+//! The seam between the store and what keeps bytes: an ordered, durable ledger and a footage area.
+//!
+//! The verbs of the domain are written once, in [`Store`](super::Store), over this small contract. One conformance suite
+//! (`tests/engine.rs`) runs against every engine.
+
+pub mod memory;
+pub mod rocks;
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::store::records::FootageKey;
+
+/// The column families of the ledger. The names are those on disk; keys are encoded in `store/keys.rs` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// Facts about the store itself: format version, last commit.
+    Meta,
+    /// Links by recorder and sequence.
+    Links,
+    /// The other sides of forks.
+    Forks,
+    /// Links that failed a check.
+    Quarantine,
+    /// Chain state by recorder.
+    Heads,
+    /// Links by recorder and captured-at.
+    Timeline,
+    /// Enrolled recorders.
+    Recorders,
+    /// Disclosures and denials.
+    Audit,
+    /// The transparency log.
+    Tiles,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Links,
+        Self::Forks,
+        Self::Quarantine,
+        Self::Heads,
+        Self::Timeline,
+        Self::Recorders,
+        Self::Audit,
+        Self::Tiles,
+    ];
+
+    /// The name on disk.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Links => "links",
+            Self::Forks => "forks",
+            Self::Quarantine => "quarantine",
+            Self::Heads => "heads",
+            Self::Timeline => "timeline",
+            Self::Recorders => "recorders",
+            Self::Audit => "audit",
+            Self::Tiles => "tiles",
+        }
+    }
+}
+
+/// Puts that become durable together.
+#[derive(Debug, Default, Clone)]
+pub struct Batch {
+    /// Family, key, value, in order; a later put of the same key wins.
+    pub puts: Vec<(Family, Vec<u8>, Vec<u8>)>,
+}
+
+impl Batch {
+    /// Adds a put.
+    pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.puts.push((family, key.into(), value.into()));
+    }
+}
+
+/// A body on its way into the footage.
+#[derive(Debug, Clone)]
+pub struct NewBody {
+    /// Where it will lie. Keys of one commit share the commit number; commits never share one.
+    pub key: FootageKey,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// Which way a scan runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the lowest key.
+    Forward,
+    /// From the highest key.
+    Backward,
+}
+
+/// A key and its value.
+pub type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// Free and total bytes of the place where an engine keeps things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// All bytes.
+    pub total: u64,
+}
+
+/// What keeps bytes. All methods block; call them from the writer's thread or a blocking task.
+pub trait Engine: Send + Sync + 'static {
+    /// Makes the bodies and then the batch durable; when it returns `Ok`, all are. The batch is atomic; bodies without a
+    /// batch may be left behind by a crash and are swept at open.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when anything could not be made durable: the caller must never
+    /// acknowledge again; [`Kind::StorageFull`](crate::error::Kind::StorageFull) when it was refused before anything was written.
+    fn commit(&self, bodies: &[NewBody], batch: &Batch) -> Result<()>;
+
+    /// The value under `key`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when the engine's own checksum fails.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
+
+    /// The entries with keys in `range` (half-open), as of one moment, in the direction.
+    fn scan<'a>(
+        &'a self,
+        family: Family,
+        range: Range<Vec<u8>>,
+        direction: Direction,
+    ) -> Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+
+    /// The body under `key`.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when the engine's own checksum fails.
+    fn body(&self, key: FootageKey) -> Result<Option<Bytes>>;
+
+    /// Every body with its key, in order of the keys. Ends after the first error.
+    fn bodies<'a>(&'a self) -> Box<dyn Iterator<Item = Result<(FootageKey, Bytes)>> + 'a>;
+
+    /// Removes every body of a commit greater than `last`: what a crash left behind. Costs a few seeks a day of footage,
+    /// not a walk over it. Returns whether there was any.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
+    fn sweep_after(&self, last: u64) -> Result<bool>;
+
+    /// Removes every body that expires before `day` (exclusive), returning their room.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
+    fn drop_days_before(&self, day: u32) -> Result<()>;
+
+    /// Room left.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be told.
+    fn space(&self) -> Result<Space>;
+
+    /// Fails if the engine has met a background error since it was opened.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) then.
+    fn healthy(&self) -> Result<()>;
+
+    /// Writes out what a clean stop should leave tidy. Correctness never needs it.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when it could not.
+    fn close(&self) -> Result<()>;
+}

@@ -1,0 +1,309 @@
+//! Every key of the ledger and of the footage: encoded here and nowhere else, big-endian, so that the order of the bytes
+//! is the order of the values. A decoder takes exactly what its encoder makes and calls anything else damaged.
+//!
+//! ```text
+//! links       | recorder 16 | sequence 8 |
+//! forks       | recorder 16 | sequence 8 | digest 32 |
+//! quarantine  | recorder 16 | commit 8 | index 4 |
+//! heads       | recorder 16 |
+//! timeline    | recorder 16 | captured-at 8 | sequence 8 |
+//! recorders   | recorder 16 |
+//! audit       | at 8 | counter 8 |
+//! tiles       | level 1 | first 8 |
+//! footage     | expiry day 4 | commit 8 | index 4 |
+//! meta        | name, ASCII |
+//! ```
+
+use std::ops::Range;
+
+use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
+
+use super::records::FootageKey;
+use crate::error::{Error, Kind, Result};
+
+/// Version of everything on disk; value: u32 big-endian.
+pub const META_FORMAT: &[u8] = b"format";
+/// Number of the last durable commit; value: u64 big-endian.
+pub const META_LAST_COMMIT: &[u8] = b"last_commit";
+/// Size of the log's tree after it; value: u64 big-endian.
+pub const META_LOG_SIZE: &[u8] = b"log_size";
+/// How often the store was opened; value: u64 big-endian.
+pub const META_OPENS: &[u8] = b"opens";
+/// First expiry day whose footage has not been dropped; value: u32 big-endian.
+pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
+
+/// Length of a footage key, bytes.
+pub const FOOTAGE_BYTES: usize = 16;
+
+fn join<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut key = [0; N];
+    let mut rest = key.as_mut_slice();
+    for part in parts {
+        let (head, tail) = rest.split_at_mut(part.len());
+        head.copy_from_slice(part);
+        rest = tail;
+    }
+    debug_assert!(rest.is_empty(), "the parts of a key fill it");
+    key
+}
+
+/// Cuts a key into its fields, front to back.
+struct Fields<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    fn of(key: &'a [u8], what: &'static str) -> Self {
+        Self { rest: key, what }
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.damaged())?;
+        self.rest = rest;
+        Ok(*field)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn recorder(&mut self) -> Result<RecorderId> {
+        self.take().map(RecorderId)
+    }
+
+    fn end(self) -> Result<()> {
+        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged()) }
+    }
+
+    fn damaged(&self) -> Error {
+        Error::new(Kind::Damaged, format!("a key of {} has the wrong length", self.what))
+    }
+}
+
+/// Every key that begins with `prefix`. A prefix of nothing but 0xff bytes has no end and is not asked for.
+#[must_use]
+pub fn all_under(prefix: &[u8]) -> Range<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    if end.is_empty() {
+        end = vec![u8::MAX; 64];
+    }
+    prefix.to_vec()..end
+}
+
+/// Every key of a family: no key is as long as the end.
+#[must_use]
+pub fn everything() -> Range<Vec<u8>> {
+    Vec::new()..vec![u8::MAX; 64]
+}
+
+/// Key of a link.
+#[must_use]
+pub fn link(recorder: RecorderId, sequence: Sequence) -> [u8; 24] {
+    join(&[&recorder.0, &sequence.to_be_bytes()])
+}
+
+/// Reads what [`link`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_link(key: &[u8]) -> Result<(RecorderId, Sequence)> {
+    let mut fields = Fields::of(key, "links");
+    let read = (fields.recorder()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of the other side of a fork.
+#[must_use]
+pub fn fork(recorder: RecorderId, sequence: Sequence, digest: Digest) -> [u8; 56] {
+    join(&[&recorder.0, &sequence.to_be_bytes(), &digest.0])
+}
+
+/// Reads what [`fork`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_fork(key: &[u8]) -> Result<(RecorderId, Sequence, Digest)> {
+    let mut fields = Fields::of(key, "forks");
+    let read = (fields.recorder()?, fields.u64()?, Digest(fields.take()?));
+    fields.end().map(|()| read)
+}
+
+/// Key of a quarantined link: the commit that stored it and its place therein.
+#[must_use]
+pub fn quarantine(recorder: RecorderId, commit: u64, index: u32) -> [u8; 28] {
+    join(&[&recorder.0, &commit.to_be_bytes(), &index.to_be_bytes()])
+}
+
+/// Reads what [`quarantine`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_quarantine(key: &[u8]) -> Result<(RecorderId, u64, u32)> {
+    let mut fields = Fields::of(key, "quarantine");
+    let read = (fields.recorder()?, fields.u64()?, fields.u32()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a recorder, in the families `heads` and `recorders`.
+#[must_use]
+pub fn recorder(recorder: RecorderId) -> [u8; 16] {
+    recorder.0
+}
+
+/// Reads what [`recorder`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_recorder(key: &[u8]) -> Result<RecorderId> {
+    let mut fields = Fields::of(key, "recorders");
+    let read = fields.recorder()?;
+    fields.end().map(|()| read)
+}
+
+/// Key of a link's place in time.
+#[must_use]
+pub fn timeline(recorder: RecorderId, captured_at: Micros, sequence: Sequence) -> [u8; 32] {
+    join(&[&recorder.0, &captured_at.to_be_bytes(), &sequence.to_be_bytes()])
+}
+
+/// Reads what [`timeline`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_timeline(key: &[u8]) -> Result<(RecorderId, Micros, Sequence)> {
+    let mut fields = Fields::of(key, "timeline");
+    let read = (fields.recorder()?, fields.u64()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of an audit entry.
+#[must_use]
+pub fn audit(at: Micros, counter: u64) -> [u8; 16] {
+    join(&[&at.to_be_bytes(), &counter.to_be_bytes()])
+}
+
+/// Reads what [`audit`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_audit(key: &[u8]) -> Result<(Micros, u64)> {
+    let mut fields = Fields::of(key, "audit");
+    let read = (fields.u64()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a row of the log: its level and the index of its first item.
+#[must_use]
+pub fn tile(level: u8, first: u64) -> [u8; 9] {
+    join(&[&[level], &first.to_be_bytes()])
+}
+
+/// Reads what [`tile`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_tile(key: &[u8]) -> Result<(u8, u64)> {
+    let mut fields = Fields::of(key, "tiles");
+    let [level] = fields.take()?;
+    let read = (level, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a body.
+#[must_use]
+pub fn footage(key: FootageKey) -> [u8; FOOTAGE_BYTES] {
+    join(&[&key.day.to_be_bytes(), &key.commit.to_be_bytes(), &key.index.to_be_bytes()])
+}
+
+/// Reads what [`footage`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_footage(key: &[u8]) -> Result<FootageKey> {
+    let mut fields = Fields::of(key, "footage");
+    let read = FootageKey { day: fields.u32()?, commit: fields.u64()?, index: fields.u32()? };
+    fields.end().map(|()| read)
+}
+
+/// Reads a number of `meta`, big-endian.
+///
+/// # Errors
+/// [`Kind::Damaged`] for another length.
+pub fn read_u64(value: &[u8], what: &'static str) -> Result<u64> {
+    let mut fields = Fields::of(value, what);
+    let read = fields.u64()?;
+    fields.end().map(|()| read)
+}
+
+/// Reads a number of `meta`, big-endian.
+///
+/// # Errors
+/// [`Kind::Damaged`] for another length.
+pub fn read_u32(value: &[u8], what: &'static str) -> Result<u32> {
+    let mut fields = Fields::of(value, what);
+    let read = fields.u32()?;
+    fields.end().map(|()| read)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_key_reads_back_as_what_it_was_made_from(
+            id: [u8; 16], digest: [u8; 32], a: u64, b: u64, day: u32, index: u32, level: u8,
+        ) {
+            let id = RecorderId(id);
+            prop_assert_eq!(read_link(&link(id, a)).unwrap(), (id, a));
+            prop_assert_eq!(read_fork(&fork(id, a, Digest(digest))).unwrap(), (id, a, Digest(digest)));
+            prop_assert_eq!(read_quarantine(&quarantine(id, a, index)).unwrap(), (id, a, index));
+            prop_assert_eq!(read_recorder(&recorder(id)).unwrap(), id);
+            prop_assert_eq!(read_timeline(&timeline(id, a, b)).unwrap(), (id, a, b));
+            prop_assert_eq!(read_audit(&audit(a, b)).unwrap(), (a, b));
+            prop_assert_eq!(read_tile(&tile(level, a)).unwrap(), (level, a));
+            let key = FootageKey { day, commit: a, index };
+            prop_assert_eq!(read_footage(&footage(key)).unwrap(), key);
+        }
+
+        #[test]
+        fn the_order_of_the_bytes_is_the_order_of_the_values(
+            id: [u8; 16], a: (u64, u64), b: (u64, u64), x: (u32, u64, u32), y: (u32, u64, u32), levels: (u8, u8),
+        ) {
+            let id = RecorderId(id);
+            prop_assert_eq!(timeline(id, a.0, a.1).cmp(&timeline(id, b.0, b.1)), a.cmp(&b));
+            prop_assert_eq!(audit(a.0, a.1).cmp(&audit(b.0, b.1)), a.cmp(&b));
+            prop_assert_eq!(link(id, a.0).cmp(&link(id, b.0)), a.0.cmp(&b.0));
+            prop_assert_eq!(tile(levels.0, a.0).cmp(&tile(levels.1, b.0)), (levels.0, a.0).cmp(&(levels.1, b.0)));
+            let key = |(day, commit, index)| FootageKey { day, commit, index };
+            prop_assert_eq!(footage(key(x)).cmp(&footage(key(y))), key(x).cmp(&key(y)));
+        }
+
+        #[test]
+        fn a_range_under_a_prefix_holds_exactly_the_keys_that_begin_with_it(prefix: [u8; 3], key: [u8; 5]) {
+            let range = all_under(&prefix);
+            prop_assert_eq!(range.contains(&key.to_vec()), key.starts_with(&prefix));
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_length_is_damaged() {
+        let key = link(RecorderId([7; 16]), 1);
+        for wrong in [&key[..23], &[&key[..], &[0]].concat()[..], &[]] {
+            assert_eq!(read_link(wrong).unwrap_err().kind(), Kind::Damaged);
+        }
+    }
+}

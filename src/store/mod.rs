@@ -1,0 +1,211 @@
+//! The only room that knows disks: what is durable, under which key, and how it is read back.
+//!
+//! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
+//! `commit`, the reading of small things in `ledger`, the reading of payloads in `footage`, every key in [`keys`], every
+//! value in [`records`].
+//!
+//! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
+//! the digest that its device signed. It must never change or remove a stored link, and never write after an error.
+
+mod commit;
+pub mod engine;
+mod footage;
+pub mod keys;
+mod ledger;
+pub mod records;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
+pub use engine::{Direction, Space};
+pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
+
+use crate::error::{Error, Kind, Result};
+use engine::memory::Memory;
+use engine::rocks::Rocks;
+use engine::{Batch, Engine, Family};
+
+/// Version of everything on disk; a store with another one is refused.
+pub const FORMAT: u32 = 1;
+/// Items in a full tile of the log; a row never crosses a multiple of it.
+pub const TILE_ITEMS: u64 = 256;
+/// Length of an item of the log's level 0, bytes: an entry.
+pub const ENTRY_BYTES: usize = aigaq_proto::receipt::ENTRY_BYTES;
+/// Length of an item of a level above, bytes: a hash.
+pub const HASH_BYTES: usize = 32;
+
+/// How the store keeps things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Days after its arrival for which footage is kept. Default 90. It decides the expiry day of what arrives from now on.
+    pub retention_days: u32,
+    /// From this sum of bodies on, bytes, a commit's bodies go to disk as one ingested file; below it through the write-ahead
+    /// log. Default 8 MiB: lower writes fewer bytes at medium load and makes more files.
+    pub ingest_bytes_min: usize,
+    /// Room that footage leaves on the disk, bytes. Default 256 MiB. Half of it stays for what has no payload, so that a full disk
+    /// still takes the audit entries that reading needs.
+    pub free_bytes_min: u64,
+    /// Cache for the blocks of the ledger, bytes. Default 32 MiB.
+    pub cache_bytes: usize,
+    /// Table files held open at most. Default 512; more than the process may open is never asked for.
+    pub open_files_max: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            retention_days: 90,
+            ingest_bytes_min: 8 << 20,
+            free_bytes_min: 256 << 20,
+            cache_bytes: 32 << 20,
+            open_files_max: 512,
+        }
+    }
+}
+
+/// What is durable. Cheap to clone; every clone is the same store. All verbs block: call them from a thread that may.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("last_commit", &self.last_commit()).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    retention_days: u32,
+    last_commit: AtomicU64,
+    footage_floor: AtomicU32,
+    /// How often the store was opened, in the upper half, and the audit entries since then.
+    audit_counter: AtomicU64,
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if it is missing, and removes what an unfinished commit left behind.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when another process has it open, [`Kind::Damaged`] when it does not read, [`Kind::Invalid`] when
+    /// another release wrote it.
+    pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
+        Self::over(Arc::new(Rocks::open(dir, settings)?), settings.retention_days)
+    }
+
+    /// Opens the store in `dir` for reading; writes not one byte. For `aigaq check`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_read_only(dir: &Path, settings: &Settings) -> Result<Self> {
+        let engine = Rocks::open_read_only(dir, settings)?;
+        if engine.get(Family::Meta, keys::META_FORMAT)?.is_none() {
+            return Err(Error::new(Kind::Damaged, "the store has no format version"));
+        }
+        Self::loaded(Arc::new(engine), settings.retention_days)
+    }
+
+    /// A store in memory that forgets; for tests.
+    #[must_use]
+    pub fn memory() -> Self {
+        let fresh = Inner {
+            engine: Arc::new(Memory::default()),
+            retention_days: Settings::default().retention_days,
+            last_commit: AtomicU64::new(0),
+            footage_floor: AtomicU32::new(0),
+            audit_counter: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(fresh) }
+    }
+
+    /// A store over any engine, with the default settings.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn with_engine(engine: Arc<dyn Engine>) -> Result<Self> {
+        Self::over(engine, Settings::default().retention_days)
+    }
+
+    fn over(engine: Arc<dyn Engine>, retention_days: u32) -> Result<Self> {
+        let opens = engine.get(Family::Meta, keys::META_OPENS)?;
+        let opens = opens.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))? + 1;
+        let store = Self::loaded(engine, retention_days)?;
+        let mut batch = Batch::default();
+        batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
+        batch.put(Family::Meta, keys::META_OPENS, opens.to_be_bytes());
+        store.inner.engine.commit(&[], &batch)?;
+        store.inner.audit_counter.store(opens << 32, Ordering::Relaxed);
+        if store.inner.engine.sweep_after(store.last_commit())? {
+            tracing::info!("removed the bodies of a commit that was never finished");
+        }
+        Ok(store)
+    }
+
+    fn loaded(engine: Arc<dyn Engine>, retention_days: u32) -> Result<Self> {
+        let meta = |key| engine.get(Family::Meta, key);
+        if let Some(value) = meta(keys::META_FORMAT)? {
+            let format = keys::read_u32(&value, "meta")?;
+            if format != FORMAT {
+                let text = format!("the store has format {format}; this release reads format {FORMAT}");
+                return Err(Error::new(Kind::Invalid, text));
+            }
+        }
+        let last_commit = meta(keys::META_LAST_COMMIT)?.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))?;
+        let floor = meta(keys::META_FOOTAGE_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
+        let inner = Inner {
+            engine,
+            retention_days,
+            last_commit: AtomicU64::new(last_commit),
+            footage_floor: AtomicU32::new(floor),
+            audit_counter: AtomicU64::new(0),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Number of the last durable commit; 0 before the first.
+    #[must_use]
+    pub fn last_commit(&self) -> u64 {
+        self.inner.last_commit.load(Ordering::Acquire)
+    }
+
+    /// The number that the next commit takes.
+    #[must_use]
+    pub fn next_commit(&self) -> u64 {
+        self.last_commit() + 1
+    }
+
+    /// Room left.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when it cannot be told.
+    pub fn space(&self) -> Result<Space> {
+        self.inner.engine.space()
+    }
+
+    /// Fails for ever after the engine has met an error on the way to disk.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`] then.
+    pub fn healthy(&self) -> Result<()> {
+        self.inner.engine.healthy()
+    }
+
+    /// Writes out what a clean stop should leave tidy, so that the next open is quick. Correctness never needs it. The files
+    /// are let go when the last clone is dropped.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`] when it could not.
+    pub fn close(&self) -> Result<()> {
+        self.inner.engine.close()
+    }
+
+    /// The engine below, for the offline check.
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.inner.engine
+    }
+}

@@ -1,0 +1,24 @@
+//! The API over real HTTP, against a store in memory that can be damaged.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+#[path = "api/access.rs"]
+mod access;
+#[path = "support/chain.rs"]
+#[allow(dead_code, unreachable_pub, missing_docs)]
+mod chain;
+#[path = "api/document.rs"]
+mod document;
+#[path = "api/footage.rs"]
+mod footage;
+#[path = "api/listener.rs"]
+mod listener;
+#[path = "api/log.rs"]
+mod log;
+#[path = "api/playback.rs"]
+mod playback;
+#[path = "api/problems.rs"]
+mod problems;
+#[path = "api/recorders.rs"]
+mod recorders;
+#[path = "api/rig.rs"]
+mod rig;

@@ -1,0 +1,94 @@
+//! The API's own document, and what operations see.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::rig::{Rig, at};
+
+/// Every route there is. A new one belongs here and in the document.
+const ROUTES: [&str; 12] = [
+    "/v1/log/checkpoint",
+    "/v1/log/key",
+    "/v1/log/tile/{path}",
+    "/v1/openapi.json",
+    "/v1/recorders",
+    "/v1/recorders/{id}",
+    "/v1/recorders/{id}/clip.mp4",
+    "/v1/recorders/{id}/coverage",
+    "/v1/recorders/{id}/hls/{from}/{to}/index.m3u8",
+    "/v1/recorders/{id}/hls/{from}/{to}/{file}",
+    "/v1/recorders/{id}/live.m3u8",
+    "/v1/recorders/{id}/live/{file}",
+];
+
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            found.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_document_lists_every_route_and_holds_together() {
+    let rig = Rig::start().await;
+    let document = rig.json("/v1/openapi.json").await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(ROUTES));
+    let mut operations = BTreeSet::new();
+    for (path, item) in paths {
+        let get = &item["get"];
+        assert!(operations.insert(get["operationId"].as_str().unwrap().to_owned()), "{path}");
+        assert!(get["responses"].get("200").is_some() && get["summary"].is_string(), "{path}");
+        let named: BTreeSet<&str> = get["parameters"].as_array().map_or_else(BTreeSet::new, |all| {
+            all.iter().filter(|one| one["in"] == "path").map(|one| one["name"].as_str().unwrap()).collect()
+        });
+        let in_path: BTreeSet<&str> = path.split(['{', '}']).skip(1).step_by(2).collect();
+        assert_eq!(named, in_path, "{path}");
+        assert_eq!(get.get("security").is_some(), path.starts_with("/v1/recorders"), "{path}");
+    }
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(!found.is_empty());
+    for reference in found {
+        assert!(document.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference} leads nowhere");
+    }
+    assert_eq!(document["components"]["securitySchemes"]["token"]["scheme"], "bearer");
+}
+
+#[tokio::test]
+async fn the_metrics_know_routes_and_no_recorder() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.record(&mut device, 1).await;
+    rig.bytes(&format!("/v1/recorders/{}/hls/{}/{}/seg-1.m4s", device.id, at(0), at(10))).await;
+    rig.get("/nowhere/at/all").await;
+    let response = rig.get_ops("/metrics").await;
+    assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
+    let text = response.text().await.unwrap();
+    for line in [
+        "aigaq_lookups_total{route=\"/v1/recorders/{id}/hls/{from}/{to}/{file}\",status=\"2xx\"} 1",
+        "aigaq_lookups_total{route=\"none\",status=\"4xx\"} 1",
+        "aigaq_audit_entries_total{outcome=\"granted\"} 1",
+        "aigaq_damaged_reads_total 0",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains(&device.id.to_string()));
+    assert!(!rig.metrics.gather().is_empty());
+}
+
+#[tokio::test]
+async fn readiness_is_what_the_server_says() {
+    let rig = Rig::start().await;
+    assert_eq!(rig.get_ops("/readyz").await.status(), 503);
+    rig.readiness.set(true);
+    assert_eq!(rig.get_ops("/readyz").await.status(), 200);
+    assert_eq!(rig.get_ops("/healthz").await.text().await.unwrap(), "ok\n");
+    assert_eq!(rig.get_ops("/v1/recorders").await.status(), 404);
+}

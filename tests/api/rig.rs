@@ -1,0 +1,204 @@
+//! A server of the API alone: a store in memory, a real writer, a real listener on a free port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
+use aigaq::log::{Identity, Log};
+use aigaq::lookup::{self, Readiness};
+use aigaq::store::Store;
+use aigaq::store::engine::memory::Memory;
+use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKind, RecorderRecord};
+use aigaq::{Clock, store};
+use aigaq_proto::receipt::LogKey;
+use aigaq_proto::signature::SigningKey;
+use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::Ed25519KeyPair;
+use bytes::Bytes;
+use reqwest::{Method, Response};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::chain::{Chain, Link};
+
+/// 2026-01-17T09:14:00Z: when the tests' footage begins.
+pub(crate) const BEGIN: Micros = 1_768_641_240_000_000;
+pub(crate) const TOKEN: &str = "a-token-for-tests-alone";
+
+pub(crate) struct Rig {
+    pub(crate) engine: Memory,
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    pub(crate) readiness: Readiness,
+    pub(crate) log: LogKey,
+    pub(crate) metrics: prometheus::Registry,
+    queue: Queue,
+    client: reqwest::Client,
+    _writer: WriterHandle,
+    _stop: DropGuard,
+}
+
+/// A recorder with its key and its chain.
+pub(crate) struct Device {
+    pub(crate) id: RecorderId,
+    pub(crate) key: SigningKey,
+    pub(crate) chain: Chain,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Self {
+        let engine = Memory::default();
+        let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
+        let clock = Clock::fixed(BEGIN + 3_600_000_000);
+        let metrics = prometheus::Registry::new();
+        let identity = Identity::ephemeral().unwrap();
+        let key = identity.key();
+        let log = Log::open(store.clone(), identity, None).unwrap();
+        let reader = Arc::new(log.reader());
+        let writer_metrics = commit::Metrics::register(&metrics).unwrap();
+        let (queue, writer) =
+            commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), writer_metrics).unwrap();
+        let lookup_metrics = lookup::Metrics::register(&metrics).unwrap();
+        let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics).unwrap();
+        let readiness = Readiness::default();
+        let stop = CancellationToken::new();
+        let address = listen(lookup::router(state), &stop).await;
+        let ops = listen(lookup::ops_router(metrics.clone(), readiness.clone()), &stop).await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (_writer, _stop) = (writer, stop.drop_guard());
+        Self { engine, store, clock, address, ops, readiness, log: key, metrics, queue, client, _writer, _stop }
+    }
+
+    pub(crate) fn enrol(&self, kind: RecorderKind, department: &str) -> Device {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
+        let spki = key.public_key().unwrap().to_spki();
+        let id = RecorderId::of_spki(&spki);
+        let (department, label) = (department.to_owned(), "label".to_owned());
+        let record = RecorderRecord { id, kind, department, label, spki, enrolled_at: BEGIN };
+        self.store.enrol(&record).unwrap();
+        Device { id, key, chain: Chain::new(id, BEGIN) }
+    }
+
+    pub(crate) fn officer(&self) -> Device {
+        self.enrol(RecorderKind::Officer, "Astana")
+    }
+
+    /// Makes a link durable.
+    pub(crate) async fn send(&self, link: Link) {
+        let (reply, answer) = oneshot::channel();
+        let actual = (Digest::of(&link.payload), link.payload.len() as u64);
+        let submission = Submission {
+            header: link.header,
+            header_bytes: Bytes::from(link.header_bytes),
+            digest: link.digest,
+            signature: link.signature,
+            payload: link.payload,
+            received_at: self.clock.now(),
+            clock: None,
+            fault: None,
+            actual,
+            permit: None,
+            reply,
+        };
+        self.queue.submit(submission).await.unwrap();
+        let outcome = answer.await.unwrap();
+        assert!(matches!(outcome, Outcome::Receipt(_)), "{outcome:?}");
+    }
+
+    /// Sends a start, `segments` segments of 2 s and a stop; returns the payloads, the initialisation segment first.
+    pub(crate) async fn record(&self, device: &mut Device, segments: u8) -> Vec<Bytes> {
+        let start = device.chain.start(&device.key);
+        let mut payloads = vec![start.payload.clone()];
+        self.send(start).await;
+        for index in 0..segments {
+            let payload = Bytes::from(vec![index; 1_000 + usize::from(index)]);
+            payloads.push(payload.clone());
+            self.send(device.chain.media(&device.key, payload)).await;
+        }
+        self.send(device.chain.stop(&device.key)).await;
+        payloads
+    }
+
+    pub(crate) async fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(TOKEN);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.ask(Method::GET, path, &[]).await
+    }
+
+    pub(crate) async fn bytes(&self, path: &str) -> Bytes {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        response.bytes().await.unwrap()
+    }
+
+    pub(crate) async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.bytes(path).await).unwrap()
+    }
+
+    pub(crate) async fn text(&self, path: &str) -> String {
+        String::from_utf8(self.bytes(path).await.to_vec()).unwrap()
+    }
+
+    pub(crate) async fn get_ops(&self, path: &str) -> Response {
+        self.client.get(format!("http://{}{path}", self.ops)).send().await.unwrap()
+    }
+
+    /// Sends these very bytes and returns what comes back until the server closes.
+    pub(crate) async fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is a way of closing, too.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) fn audit(&self) -> Vec<AuditRecord> {
+        self.store.audit_entries(0..u64::MAX).map(Result::unwrap).collect()
+    }
+
+    /// Flips a bit in the stored payload of a segment.
+    pub(crate) fn damage(&self, device: &Device, sequence: Sequence) {
+        assert!(self.engine.flip_body(self.footage(device, sequence), 500));
+    }
+
+    fn footage(&self, device: &Device, sequence: Sequence) -> FootageKey {
+        let link: store::records::LinkRecord = self.store.link(device.id, sequence).unwrap().unwrap();
+        let Body::Footage(key) = link.body else { panic!("{sequence} has no footage") };
+        key
+    }
+}
+
+async fn listen(router: axum::Router, stop: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(lookup::serve(listener, router, None, stop.clone()));
+    address
+}
+
+/// A time of the tests' footage, seconds after its begin.
+pub(crate) fn at(seconds: u64) -> String {
+    lookup::time::format(BEGIN + seconds * 1_000_000)
+}
+
+/// Checks that an answer is a problem document with this status.
+pub(crate) async fn problem(response: Response, status: u16, what: &str) -> serde_json::Value {
+    assert_eq!(response.status(), status, "{what}");
+    assert_eq!(response.headers()["content-type"], "application/problem+json", "{what}");
+    let problem: serde_json::Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+    assert_eq!(problem["status"], status, "{what}");
+    assert!(problem["title"].is_string() && problem["type"].as_str().unwrap().starts_with("urn:aigaq:"), "{what}");
+    problem
+}
