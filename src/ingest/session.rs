@@ -145,9 +145,11 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.core.shutdown.cancelled() => return self.drain().await,
-                Ok(Some(_)) = &mut deaf => {
-                    return Err(Error::new(Kind::Invalid, "the recorder stopped the control stream"));
-                }
+                // Whatever it resolves to, it must not be polled again.
+                stopped = &mut deaf => return match stopped {
+                    Ok(Some(_)) => Err(Error::new(Kind::Invalid, "the recorder stopped the control stream")),
+                    Ok(None) | Err(_) => Ok(Code::Done),
+                },
                 opened = self.next_link() => {
                     let Some((slot, stream)) = opened else { return Ok(Code::Done) };
                     let session = Arc::clone(self);

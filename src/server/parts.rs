@@ -44,6 +44,10 @@ impl Opened {
         let data = lock.path();
         let token = lock.token()?;
         let authority = Authority::load_or_create(data, &clock)?;
+        if Identity::load(data)?.is_none() && data.join("store").join("CURRENT").exists() {
+            let lost = "log.key is missing, and the store has a log that it signed: restore it";
+            return Err(Error::new(Kind::Damaged, lost));
+        }
         let identity = Identity::load_or_create(data)?;
         let metrics = metrics::registry()?;
         let store = Store::open(&data.join("store"), &store_settings(config))?;
