@@ -11,7 +11,9 @@ use crate::limits::{
     CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, PROOF_HASHES_MAX, RANGES_MAX, SEQUENCE_MAX,
     TEXT_BYTES_MAX, TIME_US_MAX,
 };
-use crate::message::{Advice, Drain, Hello, Receipt, Refusal, Request, SpoolSummary, Status, Welcome};
+use crate::message::{
+    Advice, Cancel, Claim, Drain, Hello, Progress, Receipt, Refusal, Request, SpoolSummary, Status, Unclaimed, Welcome,
+};
 use crate::{Error, Micros, Sequence, SequenceRange, SignatureBytes, wire};
 
 /// The ALPN token of this version of the protocol.
@@ -32,6 +34,10 @@ pub enum Control {
     Hello(Hello),
     /// Recorder to server.
     Status(Status),
+    /// Recorder to server.
+    Claim(Claim),
+    /// Recorder to server.
+    Progress(Progress),
     /// Server to recorder, first.
     Welcome(Welcome),
     /// Server to recorder: a receipt.
@@ -42,6 +48,10 @@ pub enum Control {
     Request(Request),
     /// Server to recorder.
     Drain(Drain),
+    /// Server to recorder.
+    Unclaimed(Unclaimed),
+    /// Server to recorder.
+    Cancel(Cancel),
     /// A frame type of [`TYPE_IGNORABLE_MIN`] or more that this version does not know.
     Ignorable(u8),
 }
@@ -50,6 +60,10 @@ pub enum Control {
 pub const TYPE_HELLO: u8 = 0x01;
 /// Frame type of `Status`, from the recorder.
 pub const TYPE_STATUS: u8 = 0x02;
+/// Frame type of `Claim`, from the recorder.
+pub const TYPE_CLAIM: u8 = 0x03;
+/// Frame type of `Progress`, from the recorder.
+pub const TYPE_PROGRESS: u8 = 0x04;
 /// Frame type of `Welcome`, from the server, its first frame.
 pub const TYPE_WELCOME: u8 = 0x11;
 /// Frame type of `Receipt`, from the server.
@@ -60,16 +74,24 @@ pub const TYPE_REFUSAL: u8 = 0x13;
 pub const TYPE_REQUEST: u8 = 0x14;
 /// Frame type of `Drain`, from the server.
 pub const TYPE_DRAIN: u8 = 0x15;
+/// Frame type of `Unclaimed`, from the server.
+pub const TYPE_UNCLAIMED: u8 = 0x16;
+/// Frame type of `Cancel`, from the server.
+pub const TYPE_CANCEL: u8 = 0x17;
 
 /// Every frame type with the name of its message, for the comparison with the document.
-pub const TYPES: [(u8, &str); 7] = [
+pub const TYPES: [(u8, &str); 11] = [
     (TYPE_HELLO, "Hello"),
     (TYPE_STATUS, "Status"),
+    (TYPE_CLAIM, "Claim"),
+    (TYPE_PROGRESS, "Progress"),
     (TYPE_WELCOME, "Welcome"),
     (TYPE_RECEIPT, "Receipt"),
     (TYPE_REFUSAL, "Refusal"),
     (TYPE_REQUEST, "Request"),
     (TYPE_DRAIN, "Drain"),
+    (TYPE_UNCLAIMED, "Unclaimed"),
+    (TYPE_CANCEL, "Cancel"),
 ];
 
 fn within(field: &'static str, limit: usize, actual: usize) -> Result<(), Error> {
@@ -111,6 +133,20 @@ fn check_receipt(receipt: &Receipt) -> Result<(), Error> {
     within("checkpoint", CHECKPOINT_BYTES_MAX, receipt.checkpoint.len())
 }
 
+fn check_claim(claim: &Claim) -> Result<(), Error> {
+    within("links", RANGES_MAX, claim.links.len())?;
+    let rising = claim.links.windows(2).all(|pair| matches!(pair, [a, b] if a.sequence < b.sequence));
+    if !rising {
+        return Err(Error::Malformed("links"));
+    }
+    claim.links.last().map_or(Ok(()), |link| check_sequence(link.sequence))
+}
+
+fn check_progress(progress: &Progress) -> Result<(), Error> {
+    within_u64("links_left", progress.links, progress.links_left)?;
+    within_u64("bytes_left", progress.bytes, progress.bytes_left)
+}
+
 fn check_refusal(refusal: &Refusal) -> Result<(), Error> {
     refusal.sequence.map_or(Ok(()), check_sequence)?;
     if let Advice::ResendFrom { sequence } = refusal.advice {
@@ -134,6 +170,10 @@ impl Control {
             Self::Refusal(message) => (TYPE_REFUSAL, wire::encode(message, "Refusal")?),
             Self::Request(message) => (TYPE_REQUEST, wire::encode(message, "Request")?),
             Self::Drain(message) => (TYPE_DRAIN, wire::encode(message, "Drain")?),
+            Self::Claim(message) => (TYPE_CLAIM, wire::encode(message, "Claim")?),
+            Self::Progress(message) => (TYPE_PROGRESS, wire::encode(message, "Progress")?),
+            Self::Unclaimed(message) => (TYPE_UNCLAIMED, wire::encode(message, "Unclaimed")?),
+            Self::Cancel(message) => (TYPE_CANCEL, wire::encode(message, "Cancel")?),
             Self::Ignorable(kind) => (*kind, Vec::new()),
         };
         within("control body", CONTROL_BYTES_MAX, body.len())?;
@@ -163,6 +203,10 @@ impl Control {
             TYPE_REFUSAL => Self::Refusal(wire::decode(body, "Refusal")?),
             TYPE_REQUEST => Self::Request(wire::decode(body, "Request")?),
             TYPE_DRAIN => Self::Drain(wire::decode(body, "Drain")?),
+            TYPE_CLAIM => Self::Claim(wire::decode(body, "Claim")?),
+            TYPE_PROGRESS => Self::Progress(wire::decode(body, "Progress")?),
+            TYPE_UNCLAIMED => Self::Unclaimed(wire::decode(body, "Unclaimed")?),
+            TYPE_CANCEL => Self::Cancel(wire::decode(body, "Cancel")?),
             TYPE_IGNORABLE_MIN.. => Self::Ignorable(kind),
             _ => return Err(Error::Malformed("control frame type")),
         };
@@ -185,6 +229,7 @@ impl Control {
             Self::Welcome(welcome) => {
                 check_time("clock", welcome.clock)?;
                 welcome.newest.map_or(Ok(()), |end| check_sequence(end.sequence))?;
+                welcome.reserved.map_or(Ok(()), check_sequence)?;
                 check_ranges("durable", &welcome.durable)
             }
             Self::Receipt(receipt) => check_receipt(receipt),
@@ -194,7 +239,10 @@ impl Control {
                 check_time("to", request.to)?;
                 check_time("expires", request.expires)
             }
-            Self::Drain(_) => Ok(()),
+            Self::Claim(claim) => check_claim(claim),
+            Self::Progress(progress) => check_progress(progress),
+            Self::Unclaimed(unclaimed) => check_ranges("sequences", &unclaimed.sequences),
+            Self::Drain(_) | Self::Cancel(_) => Ok(()),
             Self::Ignorable(kind) if *kind >= TYPE_IGNORABLE_MIN => Ok(()),
             Self::Ignorable(_) => Err(Error::Malformed("control frame type")),
         }

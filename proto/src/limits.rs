@@ -31,6 +31,8 @@ pub const CATEGORY_BYTES_MAX: usize = 64;
 pub const TEXT_BYTES_MAX: usize = 512;
 /// Greatest number of sequence ranges in one message.
 pub const RANGES_MAX: usize = 1_024;
+/// Greatest number of requests that a recorder follows at once.
+pub const REQUESTS_MAX: usize = 64;
 /// Greatest sequence: every one is exact in a JSON number, and one more never overflows.
 pub const SEQUENCE_MAX: u64 = (1 << 53) - 1;
 /// Latest time, microseconds since the Unix epoch (in the year 2255): exact in a JSON number, and a duration more never
@@ -62,6 +64,7 @@ pub const ALL: &[(&str, u64)] = &[
     ("CATEGORY_BYTES_MAX", CATEGORY_BYTES_MAX as u64),
     ("TEXT_BYTES_MAX", TEXT_BYTES_MAX as u64),
     ("RANGES_MAX", RANGES_MAX as u64),
+    ("REQUESTS_MAX", REQUESTS_MAX as u64),
     ("SEQUENCE_MAX", SEQUENCE_MAX),
     ("TIME_US_MAX", TIME_US_MAX),
     ("SEQUENCE_AHEAD_MAX", SEQUENCE_AHEAD_MAX),

@@ -101,6 +101,31 @@ pub enum Content {
         /// What it said just after.
         after: Micros,
     },
+    /// Links of this chain that were made, or may have been, and will never come. No payload.
+    Lost {
+        /// The first sequence that is lost.
+        first: Sequence,
+        /// The last, below the sequence of this link.
+        last: Sequence,
+        /// Device clock at the beginning of what they covered.
+        from: Micros,
+        /// Device clock at its end, not before `from`.
+        to: Micros,
+        /// Why they are lost.
+        cause: LossCause,
+    },
+}
+
+/// Why links were lost on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossCause {
+    /// No room was left, and newer footage took theirs.
+    StorageFull,
+    /// They could not be read back from the device's storage.
+    StorageFault,
+    /// The device's state was lost or put back to an older one; its links since then are gone.
+    Restored,
 }
 
 /// Why a recording ended.
@@ -245,6 +270,11 @@ impl Content {
             Self::ClockStep { before, after } => {
                 within("before", TIME_US_MAX, *before)?;
                 within("after", TIME_US_MAX, *after)
+            }
+            Self::Lost { first, last, from, to, .. } => {
+                before("last lost and sequence", *last, sequence)?;
+                within("to", TIME_US_MAX, *to)?;
+                if first <= last && from <= to { Ok(()) } else { Err(Error::Malformed("lost range")) }
             }
         }
     }

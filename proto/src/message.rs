@@ -57,6 +57,31 @@ pub struct Welcome {
     pub payload_bytes_max: u32,
     /// How many links may be under way at once.
     pub links_in_flight_max: u32,
+    /// The greatest sequence that this recorder has ever sent or said that it holds: a recorder that lost its state goes on
+    /// after it, so that no sequence is used twice.
+    pub reserved: Option<Sequence>,
+}
+
+/// Links that the recorder holds without their receipts, and that the server has listed as durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Place and digest of each, by rising sequence, at most `RANGES_MAX`.
+    pub links: Vec<ChainEnd>,
+}
+
+/// How far the recorder is with a [`Request`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The request.
+    pub id: u64,
+    /// Links of the range that it held when the request came, and those made since.
+    pub links: u64,
+    /// How many of them still have no receipt; 0 when all is done.
+    pub links_left: u64,
+    /// Payload of all of them, bytes.
+    pub bytes: u64,
+    /// Payload of those that have no receipt, bytes.
+    pub bytes_left: u64,
 }
 
 /// The recorder's state, sent every 30 s and when it changes much.
@@ -178,6 +203,20 @@ pub struct Request {
     pub to: Micros,
     /// When the server no longer wants it.
     pub expires: Micros,
+}
+
+/// The server no longer wants the range of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The request.
+    pub id: u64,
+}
+
+/// Claimed links that are not durable as claimed: the recorder sends them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unclaimed {
+    /// Their sequences, by rising sequence, at most `RANGES_MAX` ranges.
+    pub sequences: Vec<SequenceRange>,
 }
 
 /// The server will close the connection: finish what is under way and connect again.

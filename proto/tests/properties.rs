@@ -10,7 +10,7 @@ use aigaq_proto::frame::{Control, decode_link_prefix};
 use aigaq_proto::limits::{
     CHECKPOINT_BYTES_MAX, PROOF_HASHES_MAX, RANGES_MAX, RUNS_MAX, SEQUENCE_MAX, TEXT_BYTES_MAX, TIME_US_MAX,
 };
-use aigaq_proto::link::{self, Content, Fix, StopCause};
+use aigaq_proto::link::{self, Content, Fix, LossCause, StopCause};
 use aigaq_proto::message::{Hello, Receipt, SpoolSummary};
 use aigaq_proto::receipt::{self, LogKey};
 use aigaq_proto::signature::PublicKey;
@@ -48,7 +48,12 @@ fn content(sequence: u64) -> BoxedStrategy<Content> {
     let media = (0..sequence, 0..sequence, any::<bool>())
         .prop_map(|(recording, ordinal, independent)| Content::Media { recording, ordinal, independent });
     let stop = (0..sequence, cause).prop_map(|(recording, cause)| Content::Stop { recording, cause });
-    prop_oneof![start, mark, health, step, media, stop].boxed()
+    let loss = prop_oneof![Just(LossCause::StorageFull), Just(LossCause::StorageFault), Just(LossCause::Restored)];
+    let lost =
+        (0..sequence, 0..sequence, 0..=TIME_US_MAX, 0..=TIME_US_MAX, loss).prop_map(|(a, b, from, to, cause)| {
+            Content::Lost { first: a.min(b), last: a.max(b), from: from.min(to), to: from.max(to), cause }
+        });
+    prop_oneof![start, mark, health, step, media, stop, lost].boxed()
 }
 
 fn fixes() -> impl Strategy<Value = Vec<Fix>> {

@@ -92,7 +92,7 @@ fn the_kinds_of_content_are_those_of_the_document() {
         let row = rows.iter().find(|row| name.starts_with(row[1].trim_matches('`'))).unwrap();
         assert_eq!(encoded[0], row[0].parse::<u8>().unwrap(), "{name}");
     }
-    assert_eq!(rows.len(), 6);
+    assert_eq!(rows.len(), 7);
 }
 
 #[test]

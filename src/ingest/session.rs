@@ -10,8 +10,8 @@ use std::time::Duration;
 use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
-use aigaq_proto::message::{Drain, Hello, Receipt, Refusal, Welcome};
-use aigaq_proto::{Error as WireError, Micros};
+use aigaq_proto::message::{ChainEnd, Claim, Drain, Hello, Receipt, Refusal, Unclaimed, Welcome};
+use aigaq_proto::{Error as WireError, Micros, SequenceRange};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -115,6 +115,7 @@ impl Session {
             newest: chain.newest(),
             payload_bytes_max: gateway.settings.payload_bytes_max,
             links_in_flight_max: gateway.settings.links_in_flight_max.max(1),
+            reserved: chain.newest().map(|end| end.sequence),
         })
     }
 
@@ -160,7 +161,8 @@ impl Session {
                 }
                 message = control.next(), if listening => match message? {
                     Some(Control::Status(status)) => self.measure_clock(status.clock),
-                    Some(Control::Ignorable(_)) => {}
+                    Some(Control::Claim(claim)) => self.unclaimed(&claim).await?,
+                    Some(Control::Progress(_) | Control::Ignorable(_)) => {}
                     Some(_) => return Err(Error::new(Kind::Invalid, "a message that a recorder does not send here")),
                     None => listening = false,
                 },
@@ -191,6 +193,13 @@ impl Session {
             _ = self.connection.closed() => {}
         }
         Ok(Code::Draining)
+    }
+
+    /// Asks for every claimed link.
+    async fn unclaimed(&self, claim: &Claim) -> Result<()> {
+        let range = |link: &ChainEnd| SequenceRange { first: link.sequence, last: link.sequence };
+        let sequences = claim.links.iter().map(range).collect();
+        self.send(&Control::Unclaimed(Unclaimed { sequences })).await
     }
 
     pub(super) async fn send_receipt(&self, receipt: Receipt) {

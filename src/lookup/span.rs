@@ -159,7 +159,7 @@ impl<'a> Builder<'a> {
             self.sequences = Some((low.min(sequence), high.max(sequence)));
         }
         match &entry.record.kind {
-            TimelineKind::Health => {}
+            TimelineKind::Health | TimelineKind::Lost { .. } => {}
             TimelineKind::ClockStep => self.stepped = true,
             TimelineKind::Mark(category) => self.mark(at, sequence, category),
             TimelineKind::Start => self.bound(at, Edge { at, sequence, stop: None }),

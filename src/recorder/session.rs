@@ -212,8 +212,12 @@ impl<'a> Session<'a> {
                     let away = Duration::from_millis(u64::from(drain.reconnect_after_ms));
                     self.draining = Some((Instant::now() + DRAIN_MAX, away));
                 }
-                Control::Ignorable(_) => {}
-                Control::Hello(_) | Control::Status(_) | Control::Welcome(_) => {
+                Control::Unclaimed(_) | Control::Cancel(_) | Control::Ignorable(_) => {}
+                Control::Hello(_)
+                | Control::Status(_)
+                | Control::Claim(_)
+                | Control::Progress(_)
+                | Control::Welcome(_) => {
                     return Err(broken_protocol("a message out of place").into());
                 }
             }

@@ -146,6 +146,9 @@ impl TimelineRecord {
             Content::Health { .. } => TimelineKind::Health,
             Content::Stop { recording, cause } => TimelineKind::Stop { recording: *recording, cause: *cause },
             Content::ClockStep { .. } => TimelineKind::ClockStep,
+            Content::Lost { first, last, cause, .. } => {
+                TimelineKind::Lost { first: *first, last: *last, cause: *cause }
+            }
         };
         Self { duration_us: header.duration_us, kind }
     }
@@ -180,6 +183,15 @@ pub enum TimelineKind {
     },
     /// The clock was set.
     ClockStep,
+    /// Links of these sequences will never come.
+    Lost {
+        /// The first.
+        first: Sequence,
+        /// The last.
+        last: Sequence,
+        /// Why.
+        cause: aigaq_proto::link::LossCause,
+    },
 }
 
 /// What kind of thing carries the recorder.

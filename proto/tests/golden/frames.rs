@@ -2,7 +2,8 @@
 
 use aigaq_proto::frame::Control;
 use aigaq_proto::message::{
-    Advice, ChainEnd, Drain, Hello, Refusal, RefusalReason, Request, SpoolSummary, Status, Welcome,
+    Advice, Cancel, ChainEnd, Claim, Drain, Hello, Progress, Refusal, RefusalReason, Request, SpoolSummary, Status,
+    Unclaimed, Welcome,
 };
 use aigaq_proto::{Digest, SequenceRange};
 use serde_json::{Value, json};
@@ -41,8 +42,11 @@ pub fn frames() -> Vec<(String, Control)> {
         newest: Some(ChainEnd { sequence: 6, digest }),
         payload_bytes_max: 33_554_432,
         links_in_flight_max: 8,
+        reserved: Some(9),
     };
-    let empty = Welcome { durable: vec![], newest: None, ..welcome.clone() };
+    let empty = Welcome { durable: vec![], newest: None, reserved: None, ..welcome.clone() };
+    let claim = Claim { links: vec![ChainEnd { sequence: 2, digest }, ChainEnd { sequence: 6, digest }] };
+    let progress = Progress { id: 1, links: 120, links_left: 7, bytes: 62_914_560, bytes_left: 3_670_016 };
     let mut frames = vec![
         ("hello of a new recorder".to_owned(), Control::Hello(fresh)),
         ("hello".to_owned(), Control::Hello(hello)),
@@ -59,6 +63,10 @@ pub fn frames() -> Vec<(String, Control)> {
                 expires: links::MORNING + 3_600_000_000,
             }),
         ),
+        ("claim".to_owned(), Control::Claim(claim)),
+        ("progress".to_owned(), Control::Progress(progress)),
+        ("unclaimed".to_owned(), Control::Unclaimed(Unclaimed { sequences: vec![range(2, 2), range(6, 8)] })),
+        ("cancel".to_owned(), Control::Cancel(Cancel { id: 1 })),
         ("drain".to_owned(), Control::Drain(Drain { reconnect_after_ms: 4_217 })),
         ("a type that may be skipped".to_owned(), Control::Ignorable(0x80)),
     ];
@@ -109,6 +117,10 @@ fn advice_json(advice: Advice) -> Value {
     }
 }
 
+fn end_json(end: ChainEnd) -> Value {
+    json!({ "sequence": end.sequence, "digest": end.digest.to_string() })
+}
+
 fn fields_json(frame: &Control) -> Value {
     match frame {
         Control::Hello(hello) => json!({
@@ -122,9 +134,10 @@ fn fields_json(frame: &Control) -> Value {
             "recorder": welcome.recorder.to_string(),
             "clock": welcome.clock,
             "durable": ranges_json(&welcome.durable),
-            "newest": welcome.newest.map(|end| json!({ "sequence": end.sequence, "digest": end.digest.to_string() })),
+            "newest": welcome.newest.map(end_json),
             "payload_bytes_max": welcome.payload_bytes_max,
             "links_in_flight_max": welcome.links_in_flight_max,
+            "reserved": welcome.reserved,
         }),
         Control::Receipt(receipt) => receipts::receipt_json(receipt),
         Control::Refusal(refusal) => json!({
@@ -137,6 +150,16 @@ fn fields_json(frame: &Control) -> Value {
         Control::Request(request) => {
             json!({ "id": request.id, "from": request.from, "to": request.to, "expires": request.expires })
         }
+        Control::Claim(claim) => json!({ "links": claim.links.iter().copied().map(end_json).collect::<Vec<_>>() }),
+        Control::Progress(progress) => json!({
+            "id": progress.id,
+            "links": progress.links,
+            "links_left": progress.links_left,
+            "bytes": progress.bytes,
+            "bytes_left": progress.bytes_left,
+        }),
+        Control::Unclaimed(unclaimed) => json!({ "sequences": ranges_json(&unclaimed.sequences) }),
+        Control::Cancel(cancel) => json!({ "id": cancel.id }),
         Control::Drain(drain) => json!({ "reconnect_after_ms": drain.reconnect_after_ms }),
         Control::Ignorable(kind) => json!({ "type": kind }),
     }

@@ -1,7 +1,7 @@
 //! Link vectors: one chain with a link of every kind of content, each with its fields, bytes, digest and signature.
 
 use aigaq_proto::frame::encode_link_prelude;
-use aigaq_proto::link::{Content, Fix, StopCause, digest};
+use aigaq_proto::link::{Content, Fix, LossCause, StopCause, digest};
 use aigaq_proto::{Digest, LinkHeader};
 use serde_json::{Value, json};
 
@@ -43,6 +43,8 @@ fn plan() -> Vec<Planned> {
         temperature_centi: -1_250,
         firmware: "1.4.2".into(),
     };
+    let lost =
+        Content::Lost { first: 2, last: 5, from: MORNING, to: MORNING + 3_966_667, cause: LossCause::StorageFull };
     vec![
         ("start", Content::Start { codecs: "avc1.64001f,mp4a.40.2".into() }, 0, b"ftyp moov", vec![]),
         ("media with two fixes", media(0, true), 2_000_000, b"moof mdat 0", vec![here, south_west]),
@@ -51,6 +53,7 @@ fn plan() -> Vec<Planned> {
         ("health", health, 0, b"", vec![]),
         ("clock step", Content::ClockStep { before: 5_000_000, after: MORNING + 6_000_000 }, 0, b"", vec![]),
         ("stop", Content::Stop { recording: 0, cause: StopCause::Shutdown }, 0, b"", vec![]),
+        ("lost", lost, 0, b"", vec![]),
     ]
 }
 
@@ -95,6 +98,9 @@ fn content_json(content: &Content) -> Value {
             } })
         }
         Content::Stop { recording, cause } => json!({ "stop": { "recording": recording, "cause": cause } }),
+        Content::Lost { first, last, from, to, cause } => {
+            json!({ "lost": { "first": first, "last": last, "from": from, "to": to, "cause": cause } })
+        }
         Content::ClockStep { before, after } => json!({ "clock_step": { "before": before, "after": after } }),
     }
 }

@@ -1,8 +1,8 @@
 //! Bad input: what each decoder must refuse, and how.
 
 use aigaq_proto::frame::{Control, LINK_PREFIX_BYTES, decode_link_prefix};
-use aigaq_proto::link::{Content, Fix};
-use aigaq_proto::message::{Drain, Hello, SpoolSummary, Status};
+use aigaq_proto::link::{Content, Fix, LossCause};
+use aigaq_proto::message::{ChainEnd, Claim, Drain, Hello, Progress, SpoolSummary, Status};
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::PublicKey;
 use aigaq_proto::{Digest, Error, LinkHeader, SequenceRange, wire};
@@ -49,7 +49,7 @@ fn header_cases() -> Vec<Case> {
     overlong.splice(16..17, [0x81, 0x00]);
     let mut unknown_kind = header_bytes(6);
     let kind_at = unknown_kind.len() - 4;
-    unknown_kind[kind_at] = 6;
+    unknown_kind[kind_at] = 7;
     vec![
         ("link header", "nothing", vec![]),
         ("link header", "a byte follows", trailing),
@@ -64,6 +64,11 @@ fn header_cases() -> Vec<Case> {
 fn category(category: &'static str) -> impl FnOnce(&mut LinkHeader) {
     let content = Content::Mark { category: category.into(), note: String::new(), before_s: 0, after_s: 0 };
     |header| header.content = content
+}
+
+/// Makes a link say that these are lost.
+fn lost(first: u64, last: u64, from: u64, to: u64) -> impl FnOnce(&mut LinkHeader) {
+    move |header| header.content = Content::Lost { first, last, from, to, cause: LossCause::StorageFault }
 }
 
 fn field_cases() -> Vec<Case> {
@@ -104,6 +109,10 @@ fn field_cases() -> Vec<Case> {
         altered(3, "a category written from right to left", category("bribe\u{202e}tpmetta")),
         altered(3, "a category with an embedding", category("\u{202a}bribe")),
         altered(3, "a category with an isolate", category("bribe\u{2066}attempt\u{2069}")),
+        altered(7, "a lost range that ends before it begins", lost(3, 2, 0, 1)),
+        altered(7, "a lost range that holds the link itself", lost(3, 7, 0, 1)),
+        altered(7, "a lost time that ends before it begins", lost(3, 4, 2, 1)),
+        altered(7, "a lost time over the limit", lost(3, 4, 2, 1 << 53)),
         altered(4, "a battery beyond full", |header| {
             if let Content::Health { battery_percent, .. } = &mut header.content {
                 *battery_percent = 101;
@@ -141,6 +150,14 @@ fn frame_cases() -> Vec<Case> {
     let mut receipt = receipts::receipts().swap_remove(2);
     receipt.proof = vec![Digest::ZERO; 65];
     let long_proof = Hello { software: String::new(), last_receipt: Some(receipt), ..long_name.clone() };
+    let claim = |sequences: &[u64]| {
+        let end = |sequence: &u64| ChainEnd { sequence: *sequence, digest: Digest::ZERO };
+        frame(0x03, &wire::encode(&Claim { links: sequences.iter().map(end).collect() }, "Claim").unwrap())
+    };
+    let progress = |links_left, bytes_left| {
+        let progress = Progress { id: 1, links: 5, links_left, bytes: 50, bytes_left };
+        frame(0x04, &wire::encode(&progress, "Progress").unwrap())
+    };
     let many: Vec<(u64, u64)> = (0..1_025).map(|n| (2 * n, 2 * n)).collect();
     vec![
         ("control frame", "an unknown type", frame(0x7f, &[])),
@@ -153,6 +170,11 @@ fn frame_cases() -> Vec<Case> {
         ("control frame", "ranges that overlap", waiting(&[(0, 4), (4, 6)])),
         ("control frame", "ranges out of order", waiting(&[(5, 6), (0, 1)])),
         ("control frame", "ranges over the limit", waiting(&many)),
+        ("control frame", "a link that is claimed twice", claim(&[4, 4])),
+        ("control frame", "claims out of order", claim(&[5, 4])),
+        ("control frame", "a claim over the limit", claim(&(0..1_025).collect::<Vec<u64>>())),
+        ("control frame", "more links left than there are", progress(6, 1)),
+        ("control frame", "more bytes left than there are", progress(1, 51)),
         ("control frame", "text over the limit", frame(0x01, &wire::encode(&long_name, "Hello").unwrap())),
         ("control frame", "a last receipt over the limit", frame(0x01, &wire::encode(&long_proof, "Hello").unwrap())),
         ("link prefix", "another kind of stream", vec![2, 0, 1]),
