@@ -5,24 +5,38 @@
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another. [`enrol`] makes
 //! identities, [`recorder`] is the reference recorder, [`server`] puts the parts together, [`cli`] is the command line.
+//!
+//! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
+//! a room of the server.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
 pub mod chain;
+#[cfg(feature = "server")]
 pub mod check;
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod commit;
+#[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
 pub mod enrol;
 pub mod error;
+#[cfg(feature = "server")]
 pub mod ingest;
+#[cfg(feature = "server")]
 pub mod log;
+#[cfg(feature = "server")]
 pub mod lookup;
 pub mod media;
+#[cfg(feature = "server")]
 pub mod metrics;
 pub mod recorder;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod shutdown;
+#[cfg(feature = "server")]
 pub mod store;
 
 pub use clock::Clock;

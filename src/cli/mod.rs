@@ -3,36 +3,50 @@
 //! Promises: results go to standard output in a form that scripts can read, everything else to standard error; wrong use and
 //! bad input end in one line and a non-zero exit (2 for wrong use, 1 for the rest). The rooms never import this one.
 
+#[cfg(feature = "server")]
 mod check;
+#[cfg(feature = "server")]
 mod demo;
+#[cfg(feature = "server")]
 mod enrol;
+#[cfg(feature = "server")]
 mod load;
 mod logs;
 mod output;
 mod record;
+#[cfg(feature = "server")]
 mod scratch;
+#[cfg(feature = "server")]
 mod serve;
+#[cfg(feature = "server")]
+mod site;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::LogFormat;
 use crate::error::{Context, Kind, Result};
+
+#[cfg(not(feature = "server"))]
+use recorder_help as help;
+#[cfg(feature = "server")]
+use site::help;
+
+/// What `aigaq --help` says where there is only the recorder.
+#[cfg(not(feature = "server"))]
+mod recorder_help {
+    pub(super) const ABOUT: &str = "Brings footage to an Aigaq server over QUIC, signed and chained, and keeps it until there is a receipt for it.";
+    pub(super) const EXAMPLES: &str = "How: aigaq record --help";
+}
 
 /// What `aigaq --help` says.
 #[derive(Debug, Parser)]
 #[command(
     name = "aigaq",
     version,
-    about = "Receives footage from recorders over QUIC, proves that nothing is missing or altered, and plays it back.",
-    after_help = "A first look, with a server and four recorders on this machine:\n  aigaq demo\n\n\
-                  The same step by step, each line in a terminal of its own:\n  \
-                  aigaq serve --data ./aigaq-data\n  \
-                  aigaq enrol --data ./aigaq-data --kind vehicle --department Astana --out ./car-7\n  \
-                  aigaq record --identity ./car-7 footage.mp4\n\n\
-                  Each command explains itself: aigaq COMMAND --help"
+    about = help::ABOUT,
+    after_help = help::EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
@@ -41,12 +55,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::Args),
-    Enrol(enrol::Args),
+    #[cfg(feature = "server")]
+    #[command(flatten)]
+    Site(site::Command),
     Record(record::Args),
-    Demo(demo::Args),
-    Check(check::Args),
-    Load(load::Args),
 }
 
 /// Runs the command line of this process.
@@ -66,16 +78,13 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(command: Command) -> Result<()> {
-    if !matches!(command, Command::Serve(_)) {
-        logs::start(tracing::Level::WARN, LogFormat::Human)?;
-    }
     match command {
-        Command::Serve(args) => serve::run(args),
-        Command::Enrol(args) => enrol::run(args),
-        Command::Record(args) => block_on(record::run(args)),
-        Command::Demo(args) => demo::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Load(args) => load::run(args),
+        #[cfg(feature = "server")]
+        Command::Site(command) => site::dispatch(command),
+        Command::Record(args) => {
+            logs::start(tracing::Level::WARN, logs::Format::Human)?;
+            block_on(record::run(args))
+        }
     }
 }
 

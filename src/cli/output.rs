@@ -5,6 +5,7 @@
 use std::io::Write;
 
 use crate::error::{Context, Kind, Result};
+#[cfg(feature = "server")]
 use crate::server::Server;
 
 /// Prints one result line.
@@ -19,6 +20,7 @@ pub(super) fn line(text: &str) -> Result<()> {
     }
 }
 
+#[cfg(feature = "server")]
 /// Prints where a server is, one address a line, each after its name.
 ///
 /// # Errors

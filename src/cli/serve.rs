@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{logs, output};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::error::Result;
 use crate::server::Server;
 use crate::shutdown;
@@ -44,7 +44,11 @@ pub(super) fn run(args: Args) -> Result<()> {
     if let Some(data) = args.data {
         config.store.dir = data;
     }
-    logs::start(config.logging.level, config.logging.format)?;
+    let format = match config.logging.format {
+        LogFormat::Human => logs::Format::Human,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::start(config.logging.level, format)?;
     super::block_on(async {
         let signals = shutdown::signals()?;
         let server = Server::start(config, Clock::system()).await?;
