@@ -8,6 +8,7 @@ use aigaq_proto::link::StopCause;
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, Sequence, frame, link};
 
 use super::Identity;
+use super::spool::queue::Facts;
 use super::state::Place;
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::Segment;
@@ -15,15 +16,12 @@ use crate::media::Segment;
 /// A link as it goes to the server.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
-    pub(super) sequence: Sequence,
+    /// What the spool's queue goes by.
+    pub(super) facts: Facts,
     pub(super) digest: Digest,
     /// Everything of the stream before the payload.
     pub(super) prelude: Bytes,
     pub(super) payload: Bytes,
-    /// Device clock at its beginning and its end.
-    pub(super) captured: (Micros, Micros),
-    /// Whether it is small and urgent: a mark or a stop.
-    pub(super) urgent: bool,
 }
 
 /// Makes the links of one chain, in order.
@@ -51,7 +49,7 @@ impl Links {
     /// Begins a recording.
     pub(super) fn start(&mut self, init: Bytes, codecs: String, at: Micros) -> Result<Link> {
         let link = self.make(Content::Start { codecs }, init, (at, at))?;
-        self.recording = Some(link.sequence);
+        self.recording = Some(link.facts.sequence);
         Ok(link)
     }
 
@@ -71,7 +69,6 @@ impl Links {
     }
 
     fn make(&mut self, content: Content, payload: Bytes, captured: (Micros, Micros)) -> Result<Link> {
-        let urgent = matches!(content, Content::Stop { .. } | Content::Mark { .. });
         let header = LinkHeader {
             recorder: self.identity.id,
             sequence: self.place.sequence,
@@ -91,6 +88,6 @@ impl Links {
         let sequence = self.place.sequence;
         let next = sequence.checked_add(1).ok_or_else(|| Error::new(Kind::Invalid, "the chain is full"))?;
         self.place = Place { sequence: next, previous: digest, ordinal: self.place.ordinal };
-        Ok(Link { sequence, digest, prelude: prelude.into(), payload, captured, urgent })
+        Ok(Link { facts: Facts::of(&header), digest, prelude: prelude.into(), payload })
     }
 }

@@ -161,10 +161,9 @@ impl Maker {
         }
         made.links += 1;
         made.bytes += bytes as u64;
-        made.sequences = Some((made.sequences.map_or(link.sequence, |(first, _)| first), link.sequence));
-        self.observer.link(link.sequence, bytes);
-        self.spool.push(link);
-        Ok(())
+        made.sequences = Some((made.sequences.map_or(link.facts.sequence, |(first, _)| first), link.facts.sequence));
+        self.observer.link(link.facts.sequence, bytes);
+        self.spool.push(link).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
 
 /// Bytes of payload that may wait for receipts.
-const SPOOL_BYTES_MAX: usize = 64 * 1024 * 1024;
+const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// How fast a source is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use aigaq_proto::message::{Advice, Hello, Receipt, Refusal, RefusalReason, Statu
 use aigaq_proto::{Sequence, receipt};
 
 use super::Lost;
-use super::links::Link;
-use super::spool::{Priority, Spool};
+use super::spool::Spool;
+use super::spool::queue::{Queue, Ticket};
 use super::uplink::{End, Greeting, Uplink};
 use crate::error::{Context, Error, Kind};
 
@@ -37,7 +37,7 @@ const IN_FLIGHT_MAX: usize = 64;
 /// The longest delay that a refusal may ask for.
 const PUT_OFF_MAX: Duration = Duration::from_secs(300);
 /// How often a link is sent again because the server misses links before it that are no longer held.
-const RESENDS_MAX: u32 = 8;
+const RESENDS_MAX: u8 = 8;
 /// Bytes read from the control stream at once.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -89,6 +89,10 @@ impl<'a> Session<'a> {
         &self.uplink.spool
     }
 
+    fn queue(&self) -> &'a Queue {
+        self.uplink.spool.queue()
+    }
+
     /// Runs until the spool is done or the connection is.
     pub(super) async fn run(mut self) -> Stopped {
         let stopped = match self.serve().await {
@@ -111,14 +115,14 @@ impl<'a> Session<'a> {
         loop {
             let may_send = self.draining.is_none();
             tokio::select! {
-                next = self.uplink.spool.next(self.in_flight_max), if may_send => match next {
-                    Some((link, priority)) => sending.push(send(self.connection.clone(), self.spool(), link, priority)),
+                next = self.uplink.spool.queue().next(self.in_flight_max), if may_send => match next {
+                    Some(ticket) => sending.push(send(self.connection.clone(), self.spool(), ticket)),
                     None => return Ok(End::Done),
                 },
                 Some(sent) = sending.next() => sent?,
                 read = answers.read(&mut buffer) => {
                     self.take(read, &buffer)?;
-                    self.answer_all()?;
+                    self.answer_all().await?;
                 }
                 _ = tick.tick() => {
                     if let Some(end) = self.look_after(&mut control).await? {
@@ -202,12 +206,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn answer_all(&mut self) -> Result<(), Stopped> {
+    async fn answer_all(&mut self) -> Result<(), Stopped> {
         while let Some(message) = self.decode()? {
             match message {
-                Control::Receipt(receipt) => self.receipt(receipt)?,
-                Control::Refusal(refusal) => self.refusal(&refusal)?,
-                Control::Request(request) => self.spool().request(request.from, request.to),
+                Control::Receipt(receipt) => self.receipt(receipt).await?,
+                Control::Refusal(refusal) => self.refusal(&refusal).await?,
+                Control::Request(request) => self.queue().request(request.from, request.to),
                 Control::Drain(drain) => {
                     let away = Duration::from_millis(u64::from(drain.reconnect_after_ms));
                     self.draining = Some((Instant::now() + DRAIN_MAX, away));
@@ -225,15 +229,15 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn receipt(&mut self, receipt: Receipt) -> Result<(), Stopped> {
-        let Some(digest) = self.spool().digest(receipt.sequence) else { return Ok(()) };
+    async fn receipt(&mut self, receipt: Receipt) -> Result<(), Stopped> {
+        let Some(digest) = self.queue().digest(receipt.sequence) else { return Ok(()) };
         receipt::verify(&receipt, &digest, &self.uplink.identity.log_key).map_err(|error| {
             let text = format!("the receipt of link {} does not verify", receipt.sequence);
             End::Fatal(Error::new(Kind::Unauthorised, text).because(error))
         })?;
-        if let Some((bytes, waited)) = self.spool().settle(receipt.sequence) {
+        if let Some(left) = self.spool().settle(receipt.sequence).await {
             self.uplink.tally.receipts.fetch_add(1, Ordering::Relaxed);
-            self.uplink.observer.receipt(receipt.sequence, bytes, waited);
+            self.uplink.observer.receipt(receipt.sequence, left.bytes as usize, left.waited);
         }
         if self.last_receipt.as_ref().is_none_or(|last| last.log_index <= receipt.log_index) {
             *self.last_receipt = Some(receipt);
@@ -242,8 +246,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn refusal(&mut self, refusal: &Refusal) -> Result<(), Stopped> {
-        let sequence = refusal.sequence.or_else(|| self.spool().of_stream(refusal.stream));
+    async fn refusal(&mut self, refusal: &Refusal) -> Result<(), Stopped> {
+        let sequence = refusal.sequence.or_else(|| self.queue().of_stream(refusal.stream));
         if !self.noted.contains(&refusal.reason) {
             self.noted.push(refusal.reason);
             self.uplink.observer.note(&format!("the server refused a link: {}", told(refusal)));
@@ -256,28 +260,28 @@ impl<'a> Session<'a> {
         match refusal.advice {
             Advice::RetryAfter { delay_ms } => {
                 let delay = Duration::from_millis(u64::from(delay_ms)).min(PUT_OFF_MAX);
-                self.spool().put_off(sequence, delay);
+                self.queue().put_off(sequence, delay);
             }
-            Advice::ResendFrom { sequence: from } => self.resend(sequence, from, refusal),
-            Advice::Never | Advice::Reenrol => self.give_up(sequence, refusal),
+            Advice::ResendFrom { sequence: from } => self.resend(sequence, from, refusal).await,
+            Advice::Never | Advice::Reenrol => self.give_up(sequence, refusal).await,
         }
         Ok(())
     }
 
     /// The links before this one are sent first, since the spool goes by sequence; this one follows when they had time to
     /// arrive. If the server misses only links that are no longer held, that cannot help for ever.
-    fn resend(&self, sequence: Sequence, from: Sequence, refusal: &Refusal) {
-        let Some(refusals) = self.spool().put_off(sequence, Duration::from_millis(200)) else { return };
+    async fn resend(&self, sequence: Sequence, from: Sequence, refusal: &Refusal) {
+        let Some(refusals) = self.queue().put_off(sequence, Duration::from_millis(200)) else { return };
         if refusals > 1 {
-            self.spool().put_off(sequence, Duration::from_millis(200) * 2_u32.pow(refusals.min(7)));
+            self.queue().put_off(sequence, Duration::from_millis(200) * 2_u32.pow(u32::from(refusals.min(7))));
         }
-        if refusals > RESENDS_MAX && !self.spool().holds_any(from..sequence) {
-            self.give_up(sequence, refusal);
+        if refusals > RESENDS_MAX && !self.queue().holds_any(from..sequence) {
+            self.give_up(sequence, refusal).await;
         }
     }
 
-    fn give_up(&self, sequence: Sequence, refusal: &Refusal) {
-        if self.spool().give_up(sequence) {
+    async fn give_up(&self, sequence: Sequence, refusal: &Refusal) {
+        if self.spool().give_up(sequence).await {
             let why = told(refusal);
             self.uplink.observer.note(&format!("link {sequence} is lost: {why}"));
             let lost = &self.uplink.tally.lost;
@@ -293,7 +297,7 @@ impl<'a> Session<'a> {
             self.say(control, Control::Status(status)).await?;
         }
         self.remember().await;
-        let (in_flight, oldest) = self.spool().in_flight();
+        let (in_flight, oldest) = self.queue().in_flight();
         if let Some((until, away)) = self.draining
             && (in_flight == 0 || Instant::now() >= until)
         {
@@ -327,15 +331,16 @@ fn as_announced(stopped: Stopped, away: Option<Duration>) -> Stopped {
 }
 
 /// Sends a link on a stream of its own. That the server stops the stream is no error: its refusal says more.
-async fn send(connection: Connection, spool: &Spool, link: Link, priority: Priority) -> Result<(), Stopped> {
+async fn send(connection: Connection, spool: &Spool, ticket: Ticket) -> Result<(), Stopped> {
+    let Some(link) = spool.load(ticket.sequence).await.map_err(End::Fatal)? else { return Ok(()) };
     let mut stream = connection.open_uni().await.map_err(Stopped::Lost)?;
-    spool.on_stream(link.sequence, stream.id().into());
-    let _ = stream.set_priority(priority as i32);
+    spool.queue().on_stream(ticket.sequence, stream.id().into(), link.digest);
+    let _ = stream.set_priority(ticket.priority());
     let mut chunks: [Bytes; 2] = [link.prelude, link.payload];
     if stream.write_all_chunks(&mut chunks).await.is_ok() {
         let _ = stream.finish();
     }
-    spool.sent(link.sequence);
+    spool.queue().sent(ticket.sequence);
     Ok(())
 }
 

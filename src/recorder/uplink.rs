@@ -86,7 +86,7 @@ impl Uplink {
         loop {
             let receipts = self.tally.receipts.load(Ordering::Relaxed);
             let end = self.attempt(&mut last_receipt, attempt).await;
-            self.spool.disconnected();
+            self.spool.queue().disconnected();
             if self.tally.receipts.load(Ordering::Relaxed) > receipts {
                 attempt = 0;
             }
