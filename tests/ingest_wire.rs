@@ -17,7 +17,9 @@ use aigaq::{Clock, commit, log};
 use aigaq_proto::close::Code;
 use aigaq_proto::frame::{ALPN, Control, encode_link_prelude};
 use aigaq_proto::link::digest;
-use aigaq_proto::message::{Advice, Hello, Receipt, Refusal, RefusalReason, SpoolSummary, Status, Welcome};
+use aigaq_proto::message::{
+    Advice, ChainEnd, Claim, Hello, Receipt, Refusal, RefusalReason, SpoolSummary, Status, Welcome,
+};
 use aigaq_proto::{Digest, LinkHeader, RecorderId, receipt, wire};
 use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
@@ -89,14 +91,14 @@ impl Rig {
         let metrics = prometheus::Registry::new();
         let authority = Authority::load_or_create(dir.path(), &clock).unwrap();
         let log_identity = log::Identity::load_or_create(dir.path()).unwrap();
-        let log_key = log_identity.key();
         let log = log::Log::open(store.clone(), log_identity, None).unwrap();
+        let reader = log.reader();
         let commit_metrics = commit::Metrics::register(&metrics).unwrap();
         let (queue, writer) =
             commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), commit_metrics).unwrap();
         let gateway = Gateway {
             store: store.clone(),
-            log: log_key,
+            log: reader,
             queue,
             registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
             clock: clock.clone(),
@@ -972,4 +974,90 @@ async fn a_stop_lets_links_under_way_finish() {
     drop(recorder.control.finish());
     assert_eq!(recorder.closed().await.0, Some(Code::Draining));
     soon("the end of the server", rig.serving).await.unwrap().unwrap();
+}
+
+impl Recorder {
+    /// Claims links without waiting for the answers.
+    async fn claim(&mut self, links: Vec<ChainEnd>) {
+        self.control.write_all(&Control::Claim(Claim { links }).encode().unwrap()).await.unwrap();
+    }
+}
+
+fn end(link: &Link) -> ChainEnd {
+    ChainEnd { sequence: link.header.sequence, digest: link.digest }
+}
+
+#[tokio::test]
+async fn a_claimed_link_gets_the_receipt_it_had_and_others_are_asked_for() {
+    let rig = Rig::start().await;
+    let identity = rig.enrol("a");
+    let mut recorder = rig.connect(&identity).await;
+    let mut chain = chain(&identity);
+    let mut links = vec![chain.start(&identity.signing)];
+    links.extend((0..79).map(|_| chain.media(&identity.signing, footage(100))));
+    let mut given = Vec::new();
+    for link in &links {
+        given.push(recorder.accepted(link).await);
+    }
+    let never_sent: Vec<Link> = (0..2).map(|_| chain.media(&identity.signing, footage(100))).collect();
+
+    let mut again = rig.connect(&identity).await;
+    let mut claimed: Vec<ChainEnd> = links.iter().chain(&never_sent).map(end).collect();
+    claimed[7].digest = Digest([9; 32]);
+    again.claim(claimed).await;
+    let mut expected = given.clone();
+    expected.remove(7);
+    for receipt in expected {
+        assert_eq!(again.next().await, Control::Receipt(receipt));
+    }
+    let Control::Unclaimed(asked) = again.next().await else { panic!("nothing is asked for") };
+    let asked: Vec<_> = asked.sequences.iter().map(|range| (range.first, range.last)).collect();
+    assert_eq!(asked, [(7, 7), (80, 81)]);
+
+    again.claim(vec![end(&links[3])]).await;
+    assert_eq!(again.next().await, Control::Receipt(given[3].clone()));
+    again.accepted(&never_sent[0]).await;
+}
+
+#[tokio::test]
+async fn nobody_claims_the_links_of_another() {
+    let rig = Rig::start().await;
+    let (one, other) = (rig.enrol("one"), rig.enrol("other"));
+    let start = chain(&one).start(&one.signing);
+    rig.connect(&one).await.accepted(&start).await;
+    let mut recorder = rig.connect(&other).await;
+    recorder.claim(vec![end(&start)]).await;
+    let Control::Unclaimed(asked) = recorder.next().await else { panic!("a receipt for another") };
+    assert_eq!(asked.sequences.len(), 1);
+}
+
+#[tokio::test]
+async fn a_claim_before_the_one_before_it_was_answered_ends_the_connection() {
+    let rig = Rig::start().await;
+    let identity = rig.enrol("a");
+    let mut recorder = rig.connect(&identity).await;
+    let claim = |sequences: std::ops::Range<u64>| {
+        let links = sequences.map(|sequence| ChainEnd { sequence, digest: Digest([1; 32]) }).collect();
+        Control::Claim(Claim { links }).encode().unwrap()
+    };
+    let frames = [claim(0..1_024), claim(1_024..1_025)].concat();
+    // The server may close while it is written.
+    let _ = recorder.control.write_all(&frames).await;
+    assert_eq!(recorder.closed().await.0, Some(Code::Protocol));
+}
+
+#[tokio::test]
+async fn a_stop_lets_a_claim_be_answered() {
+    let rig = Rig::start().await;
+    let identity = rig.enrol("a");
+    let mut recorder = rig.connect(&identity).await;
+    let start = chain(&identity).start(&identity.signing);
+    let receipt = recorder.accepted(&start).await;
+    recorder.claim(vec![end(&start)]).await;
+    // The answer shows that the claim was read before the stop.
+    assert_eq!(recorder.next().await, Control::Receipt(receipt));
+    rig.shutdown.cancel();
+    assert!(matches!(recorder.next().await, Control::Drain(_)));
+    drop(recorder.control.finish());
+    assert_eq!(recorder.closed().await.0, Some(Code::Draining));
 }

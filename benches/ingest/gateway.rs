@@ -28,7 +28,8 @@ pub fn start(store: Store, data: &Path) -> Running {
     let metrics = prometheus::Registry::new();
     let authority = Authority::load_or_create(data, &clock).unwrap();
     let identity = Identity::load_or_create(data).unwrap();
-    let log = Log::open(store.clone(), identity.clone(), Some(data)).unwrap();
+    let log = Log::open(store.clone(), identity, Some(data)).unwrap();
+    let reader = log.reader();
     let registry = Arc::new(Registry::open(store.clone(), data).unwrap());
     let commit_metrics = commit::Metrics::register(&metrics).unwrap();
     let (queue, writer) =
@@ -36,7 +37,7 @@ pub fn start(store: Store, data: &Path) -> Running {
     let gateway = Gateway {
         store: store.clone(),
         queue,
-        log: identity.key(),
+        log: reader,
         registry,
         clock,
         settings: ingest::Settings::default(),

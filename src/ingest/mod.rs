@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aigaq_proto::close::Code;
-use aigaq_proto::receipt::LogKey;
 use quinn::{ConnectionError, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -18,9 +17,11 @@ use crate::clock::Clock;
 use crate::commit::Queue;
 use crate::enrol::Registry;
 use crate::error::{Error, Kind, Result};
+use crate::log::Reader;
 use crate::store::Store;
 
 mod admission;
+mod claim;
 mod connection_id;
 pub mod endpoint;
 mod identity;
@@ -45,8 +46,8 @@ pub struct Gateway {
     pub store: Store,
     /// The way to the writer.
     pub queue: Queue,
-    /// Whose receipts are promises of this server.
-    pub log: LogKey,
+    /// Whose receipts are promises of this server, and where those of durable links come from.
+    pub log: Reader,
     /// Who is enrolled.
     pub registry: Arc<Registry>,
     /// The server's time.
@@ -63,6 +64,8 @@ struct Core {
     room: admission::Room,
     sessions: Arc<admission::Sessions>,
     handshakes: Arc<Semaphore>,
+    /// One permit for each part of a claim that is looked up.
+    claims: Semaphore,
     /// Every task of every connection.
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -80,6 +83,7 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
         room: admission::Room::new(settings, gateway.metrics.memory_bytes.clone()),
         sessions: Arc::new(admission::Sessions::new(settings.recorder_connections_max)),
         handshakes: Arc::new(Semaphore::new(settings.handshakes_max.clamp(1, Semaphore::MAX_PERMITS))),
+        claims: Semaphore::new(claim::LOOK_UPS_MAX),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
         gateway: gateway.clone(),

@@ -10,15 +10,15 @@ use std::time::Duration;
 use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
-use aigaq_proto::message::{ChainEnd, Claim, Drain, Hello, Receipt, Refusal, Unclaimed, Welcome};
-use aigaq_proto::{Error as WireError, Micros, SequenceRange};
+use aigaq_proto::message::{Claim, Drain, Hello, Receipt, Refusal, Welcome};
+use aigaq_proto::{Error as WireError, Micros};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Room, Uploading};
 use super::identity::Identity;
 use super::promise::{self, Promise};
-use super::{Core, close, endpoint, metrics, upload};
+use super::{Core, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::records::ClockOffset;
 
@@ -38,6 +38,8 @@ pub(super) struct Session {
     answers: tokio::sync::Mutex<SendStream>,
     /// One permit for each link that may be under way.
     slots: Arc<Semaphore>,
+    /// One permit: at most one claim is under way.
+    claiming: Arc<Semaphore>,
     clock: Mutex<Option<ClockOffset>>,
 }
 
@@ -85,6 +87,7 @@ async fn greet(core: &Arc<Core>, connection: &quinn::Connection, identity: Ident
         uploading: Uploading::default(),
         answers: tokio::sync::Mutex::new(answers),
         slots: Arc::new(Semaphore::new(settings.links_in_flight_max.max(1) as usize)),
+        claiming: Arc::new(Semaphore::new(1)),
         clock: Mutex::new(None),
     });
     session.measure_clock(hello.clock);
@@ -97,7 +100,7 @@ impl Session {
     /// What the server knows of this recorder, and whether it has lost what it promised.
     async fn welcome(&self, hello: Hello) -> Result<Welcome> {
         let gateway = &self.core.gateway;
-        let (store, log, id) = (gateway.store.clone(), gateway.log.clone(), self.identity.record.id);
+        let (store, log, id) = (gateway.store.clone(), gateway.log.key(), self.identity.record.id);
         let look = move || -> Result<_> {
             let chain = store.head(id)?.unwrap_or_default().chain;
             let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
@@ -161,7 +164,7 @@ impl Session {
                 }
                 message = control.next(), if listening => match message? {
                     Some(Control::Status(status)) => self.measure_clock(status.clock),
-                    Some(Control::Claim(claim)) => self.unclaimed(&claim).await?,
+                    Some(Control::Claim(claim)) => self.claim(claim)?,
                     Some(Control::Progress(_) | Control::Ignorable(_)) => {}
                     Some(_) => return Err(Error::new(Kind::Invalid, "a message that a recorder does not send here")),
                     None => listening = false,
@@ -184,6 +187,7 @@ impl Session {
         self.send(&Control::Drain(Drain { reconnect_after_ms })).await?;
         let finished = async {
             let _ = self.slots.acquire_many(settings.links_in_flight_max.max(1)).await;
+            let _ = self.claiming.acquire().await;
             let mut answers = self.answers.lock().await;
             let _ = answers.finish();
             let _ = tokio::time::timeout(FAREWELL, answers.stopped()).await;
@@ -195,11 +199,17 @@ impl Session {
         Ok(Code::Draining)
     }
 
-    /// Asks for every claimed link.
-    async fn unclaimed(&self, claim: &Claim) -> Result<()> {
-        let range = |link: &ChainEnd| SequenceRange { first: link.sequence, last: link.sequence };
-        let sequences = claim.links.iter().map(range).collect();
-        self.send(&Control::Unclaimed(Unclaimed { sequences })).await
+    /// Answers a claim beside everything else. A recorder has at most one without all of its answers.
+    fn claim(self: &Arc<Self>, claim: Claim) -> Result<()> {
+        let under_way = Arc::clone(&self.claiming).try_acquire_owned();
+        let under_way = under_way.context(Kind::Invalid, "a Claim before the one before it was answered")?;
+        let session = Arc::clone(self);
+        self.core.tasks.spawn(async move {
+            if let Err(error) = claim::answer(&session, claim, under_way).await {
+                session.fail(&error);
+            }
+        });
+        Ok(())
     }
 
     pub(super) async fn send_receipt(&self, receipt: Receipt) {
@@ -215,15 +225,30 @@ impl Session {
     /// A connection that brings links and takes no answers is of no use to anybody: it is closed.
     async fn answer(&self, message: Control) {
         if let Err(error) = self.send(&message).await {
-            crate::ingest::report(&error, "an answer was not sent");
-            close(&self.connection, error.kind().close_code(), error.context());
+            self.fail(&error);
         }
     }
 
+    fn fail(&self, error: &Error) {
+        crate::ingest::report(error, "an answer was not sent");
+        close(&self.connection, error.kind().close_code(), error.context());
+    }
+
     /// Writes one frame; waits while the recorder does not read. Not to be cancelled half-way.
-    async fn send(&self, message: &Control) -> Result<()> {
+    pub(super) async fn send(&self, message: &Control) -> Result<()> {
         let frame = message.encode().context(Kind::Internal, "cannot encode a message")?;
         self.answers.lock().await.write_all(&frame).await.context(Kind::Invalid, "the control stream is gone")
+    }
+
+    /// Writes the last answers to a claim. `under_way` is given back when nothing can come between them and what follows.
+    pub(super) async fn send_last(&self, messages: &[Control], under_way: OwnedSemaphorePermit) -> Result<()> {
+        let mut frames = Vec::new();
+        for message in messages {
+            frames.extend(message.encode().context(Kind::Internal, "cannot encode a message")?);
+        }
+        let mut answers = self.answers.lock().await;
+        drop(under_way);
+        answers.write_all(&frames).await.context(Kind::Invalid, "the control stream is gone")
     }
 
     pub(super) fn clock_offset(&self) -> Option<ClockOffset> {

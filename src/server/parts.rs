@@ -62,7 +62,7 @@ impl Opened {
         let gateway = Gateway {
             store,
             queue,
-            log: reader.key(),
+            log: reader.clone(),
             registry,
             clock,
             settings: ingest_settings(config),
