@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{ingest, lookup};
+use crate::{http, ingest, lookup};
 
 pub use data::DataDir;
 use parts::{Opened, Tasks};
@@ -56,7 +56,7 @@ impl Server {
     /// acknowledged is not there.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let api_tls = match &config.api.tls {
-            Some(tls) => Some(lookup::tls(&tls.certificate, &tls.key)?),
+            Some(tls) => Some(http::from_files(&tls.certificate, &tls.key)?),
             None => None,
         };
         let api = parts::listen("api.listen", config.api.listen).await?;
@@ -70,9 +70,9 @@ impl Server {
         let mut tasks = Tasks::default();
         let (api_addr, ops_addr) = (parts::address(&api)?, parts::address(&ops)?);
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
-        tasks.spawn("operations", lookup::serve(ops, ops_router, None, listeners.clone()));
+        tasks.spawn("operations", http::serve(ops, ops_router, None, listeners.clone()));
         let router = lookup::router(opened.lookup(&clock)?);
-        tasks.spawn("api", lookup::serve(api, router, api_tls, listeners.clone()));
+        tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
         readiness.set(true);
         tracing::info!(quic = %quic_addr, api = %api_addr, operations = %ops_addr, "serving");

@@ -23,19 +23,14 @@ mod play;
 pub mod problem;
 mod recorders;
 mod request;
-mod serve;
 mod span;
 mod state;
 pub mod time;
-mod tls;
-mod traffic;
 pub mod viewer;
 
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
-pub use serve::serve;
 pub use state::State;
-pub use tls::tls;
 
 use axum::middleware;
 

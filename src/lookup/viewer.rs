@@ -5,7 +5,6 @@
 //! that may not see anything gets 401 and leaves an entry too, as long as denials are few. The token is never logged
 //! and has no `Debug`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -21,6 +20,7 @@ use super::State;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use crate::error::{Error, Kind, Result};
+use crate::http::Source;
 use crate::store::Store;
 
 /// Questions that may be with the store at once; others wait their turn.
@@ -29,10 +29,6 @@ const QUESTIONS_MAX: usize = 64;
 const BODIES_KIB_MAX: u32 = 256 * 1024;
 /// Who the one token stands for.
 const ACTOR: &str = "token:first-start";
-
-/// Where a request came from; the listener leaves it in the request's extensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source(pub IpAddr);
 
 /// The bearer token, kept as its digest so that comparing takes the same time for every guess.
 #[derive(Clone)]

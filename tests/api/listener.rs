@@ -18,7 +18,7 @@ fn router() -> axum::Router {
 #[tokio::test]
 async fn plain_http_beyond_loopback_is_refused() {
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let error = lookup::serve(listener, router(), None, CancellationToken::new()).await.unwrap_err();
+    let error = aigaq::http::serve(listener, router(), None, CancellationToken::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
 }
 
@@ -29,13 +29,13 @@ async fn tls_serves_and_stops() {
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&certificate, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
-    assert_eq!(lookup::tls(&key, &certificate).unwrap_err().kind(), Kind::Invalid);
-    let tls = lookup::tls(&certificate, &key).unwrap();
+    assert_eq!(aigaq::http::from_files(&key, &certificate).unwrap_err().kind(), Kind::Invalid);
+    let tls = aigaq::http::from_files(&certificate, &key).unwrap();
 
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(lookup::serve(listener, router(), Some(tls), stop.clone()));
+    let served = tokio::spawn(aigaq::http::serve(listener, router(), Some(tls), stop.clone()));
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(pair.cert.der().clone()).unwrap();

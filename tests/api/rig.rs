@@ -184,7 +184,7 @@ impl Rig {
 async fn listen(router: axum::Router, stop: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(lookup::serve(listener, router, None, stop.clone()));
+    tokio::spawn(aigaq::http::serve(listener, router, None, stop.clone()));
     address
 }
 

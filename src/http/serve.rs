@@ -1,4 +1,4 @@
-//! The HTTP listener: HTTP/1.1 and HTTP/2 over hyper itself, because the limits below cannot be set through
+//! The listener: HTTP/1.1 and HTTP/2 over hyper itself, because the limits below cannot be set through
 //! `axum::serve`.
 //!
 //! A connection costs a permit before it is accepted, has a deadline for its handshake, for its first bytes and for
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::traffic::{Answering, Counted, Traffic};
-use super::viewer::Source;
+use super::{Certificates, Source};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Connections at once on one listener.
@@ -113,16 +113,24 @@ async fn connection(
     acceptor: Option<TlsAcceptor>,
     shutdown: CancellationToken,
 ) {
-    let Some(acceptor) = acceptor else { return speak(stream, source, router, shutdown).await };
+    let Some(acceptor) = acceptor else { return speak(stream, source, None, router, shutdown).await };
     match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => speak(stream, source, router, shutdown).await,
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().map(|chain| Certificates(chain.into()));
+            speak(stream, source, shown, router, shutdown).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-async fn speak<S>(stream: S, source: IpAddr, router: Router, shutdown: CancellationToken)
-where
+async fn speak<S>(
+    stream: S,
+    source: IpAddr,
+    certificates: Option<Certificates>,
+    router: Router,
+    shutdown: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let traffic = Arc::new(Traffic::default());
@@ -130,6 +138,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Source(source));
+        if let Some(certificates) = certificates.clone() {
+            request.extensions_mut().insert(certificates);
+        }
         let (answer, traffic) = (router.clone().oneshot(request), Arc::clone(&of_answers));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Answering::new(body, traffic))) }
     });

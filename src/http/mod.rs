@@ -1,0 +1,25 @@
+//! HTTP in general: the listener, its limits and its TLS, shared by everything here that speaks it.
+//!
+//! Promises: a connection costs a permit and has a deadline for everything; TLS is 1.3 alone, without tickets and early data;
+//! the address and the certificates of the peer reach the handlers as request extensions ([`Source`], [`Certificates`]) and from
+//! nowhere else. Knows no route and no other room.
+
+mod serve;
+mod tls;
+mod traffic;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+
+pub use serve::serve;
+pub use tls::{from_files, with_clients};
+
+/// Where a request came from, without the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source(pub IpAddr);
+
+/// The certificates that the client showed and that TLS has verified, leaf first; absent where it showed none.
+#[derive(Debug, Clone)]
+pub struct Certificates(pub Arc<[CertificateDer<'static>]>);
