@@ -78,6 +78,8 @@ fn wrong_use_ends_in_one_line_and_exit_code_2() {
     refused(&["load"], 2, "--recorders");
     refused(&["load", "--recorders", "0"], 2, "0");
     refused(&["load", "--recorders", "1", "--segment", "0"], 2, "0");
+    refused(&["load", "--recorders", "1", "--loss", "100"], 2, "percentage");
+    refused(&["load", "--recorders", "1", "--ramp", "0"], 2, "seconds");
     refused(&["load", "--recorders", "1", "--server", "127.0.0.1:1"], 2, "--data");
 }
 
@@ -320,6 +322,22 @@ fn load_checks_every_receipt_and_writes_its_report() {
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert!(report["receipts"].as_u64().unwrap() >= 3, "{report}");
     assert_eq!(report["links"], report["receipts"]);
+}
+
+#[test]
+fn load_loses_datagrams_cuts_connections_and_still_has_every_receipt() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("load.json");
+    let plan = "load --recorders 4 --rate 40000 --length 0.5 --seconds 3 --ramp 0.5 --loss 3 --storm 1.2";
+    let backlog = "--backlog 2 --backlog-seconds 10 --json";
+    let arguments: Vec<&str> = plan.split(' ').chain(backlog.split(' ')).collect();
+    let (status, out, err) = aigaq(&[&arguments[..], &[json.to_str().unwrap()]].concat());
+    assert!(status.success(), "{out}{err}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let count = |times: &str| report[times]["count"].as_u64().unwrap_or(0);
+    assert_eq!(report["missing"], 0, "{report}");
+    assert!(count("returned") >= 4, "every connection was cut twice: {report}");
+    assert!(count("backlog_receipt") >= 40 && count("receipt") > 0, "both kinds are told apart: {report}");
 }
 
 #[test]

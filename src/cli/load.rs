@@ -1,10 +1,11 @@
 //! `aigaq load`: many recorders from one process, to see what a server bears.
 //!
-//! `fleet` makes and runs the recorders, `figures` counts what they see. The payloads are random bytes that differ from link to
+//! `fleet` makes and runs the recorders, `network` is what they send through, `figures` counts what they see. The payloads are random bytes that differ from link to
 //! link; all else is what the reference recorder does, the check of every receipt included.
 
 mod figures;
 mod fleet;
+mod network;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
+
+use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
 use self::figures::{Figures, Summary};
 use self::fleet::Fleet;
@@ -30,11 +33,17 @@ use crate::shutdown;
 /// both together. With --server it loads that one; then --data names the server's data
 /// directory on this machine, where the recorders are enrolled (use a server for tests:
 /// what is sent stays). Fails if any receipt is missing or wrong.
+///
+/// Beside the plain load: --ramp spreads the beginnings, --loss loses datagrams both ways, --storm
+/// cuts every connection at once, again and again, and --backlog makes some of the recorders begin with
+/// footage of the time before. The report tells receipts of live footage and of
+/// backlog apart, and how long the recorders took to come back.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
     after_help = "Examples:\n  aigaq load --recorders 16 --rate 0\n  \
-                        aigaq load --recorders 500 --rate 250000 --seconds 60 --server 127.0.0.1:4433 --data ./aigaq-data --json load.json"
+                        aigaq load --recorders 500 --rate 250000 --seconds 60 --server 127.0.0.1:4433 --data ./aigaq-data --json load.json\n  \
+                        aigaq load --recorders 1000 --rate 50000 --length 2 --ramp 20 --loss 2 --storm 30 --backlog 100 --backlog-seconds 600 --seconds 120"
 )]
 pub(super) struct Args {
     /// How many recorders.
@@ -43,12 +52,33 @@ pub(super) struct Args {
     /// What each of them sends, bytes per second; 0 is as fast as it goes.
     #[arg(long, value_name = "BYTES/S", default_value_t = 250_000)]
     rate: u64,
-    /// Payload of one link, bytes.
+    /// Payload of one link, bytes; with --length what the rate makes of it.
     #[arg(long, value_name = "BYTES", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(1..=33_554_432))]
     segment: u32,
+    /// How much time one link covers, seconds, instead of --segment.
+    #[arg(long, value_name = "S", conflicts_with = "segment", value_parser = seconds)]
+    length: Option<Duration>,
     /// How long they record, seconds; the last receipts come after.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     seconds: u64,
+    /// Over how long the recorders begin, one after the other, seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    ramp: Option<Duration>,
+    /// How many of a hundred datagrams are lost, each way.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
+    loss: f64,
+    /// How often every connection is cut at once, seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    storm: Option<Duration>,
+    /// How many of the recorders begin with a backlog.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    backlog: u32,
+    /// How much footage each of those has waiting at the beginning, seconds of it.
+    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
+    backlog_seconds: Duration,
+    /// What loss is drawn from.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
     /// Server to load, instead of one of its own.
     #[arg(long, value_name = "HOST:PORT", requires = "data")]
     server: Option<String>,
@@ -126,13 +156,8 @@ async fn drive(
     data: PathBuf,
     stop: CancellationToken,
 ) -> Result<Summary> {
-    let plan = fleet::Plan {
-        recorders: args.recorders,
-        rate: args.rate,
-        segment_bytes: args.segment,
-        duration: Duration::from_secs(args.seconds),
-        server,
-    };
+    let plan = plan(args, server)?;
+    let segment_bytes = plan.segment_bytes;
     let figures = Arc::new(Figures::new()?);
     let bar = ProgressBar::new(args.seconds).with_style(style()?);
     bar.set_message("enrolling");
@@ -141,7 +166,51 @@ async fn drive(
     let reports = fleet.run(figures.clone(), stop).await;
     showing.abort();
     bar.finish_and_clear();
-    Ok(figures.summary(args.recorders, args.segment, reports))
+    Ok(figures.summary(args.recorders, segment_bytes, reports))
+}
+
+/// What the arguments come to.
+fn plan(args: &Args, server: String) -> Result<fleet::Plan> {
+    let invalid = |problem: &str| Error::new(Kind::Invalid, problem);
+    let segment_bytes = match args.length {
+        None => args.segment,
+        Some(_) if args.rate == 0 => return Err(invalid("--length needs a --rate")),
+        Some(length) => {
+            let bytes = u128::from(args.rate) * length.as_micros() / 1_000_000;
+            let fits = u32::try_from(bytes).ok().filter(|bytes| (1..=PAYLOAD_BYTES_MAX).contains(bytes));
+            fits.ok_or_else(|| invalid("--length times --rate is no size of a link, 1 to 33554432 bytes"))?
+        }
+    };
+    if args.backlog > args.recorders {
+        return Err(invalid("--backlog is more than --recorders"));
+    }
+    if args.backlog > 0 && args.rate == 0 {
+        return Err(invalid("--backlog needs a --rate: without one there is nothing but backlog"));
+    }
+    Ok(fleet::Plan {
+        recorders: args.recorders,
+        rate: args.rate,
+        segment_bytes,
+        duration: Duration::from_secs(args.seconds),
+        ramp: args.ramp,
+        loss: args.loss / 100.0,
+        storm: args.storm,
+        backlog: args.backlog,
+        backlog_length: args.backlog_seconds,
+        seed: args.seed,
+        server,
+    })
+}
+
+/// A time in seconds, from a millisecond to a week.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.001..=604_800.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "wants seconds, 0.001 to 604800".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (0.0..=90.0).contains(percent));
+    percent.ok_or_else(|| "wants a percentage, 0 to 90".to_owned())
 }
 
 fn style() -> Result<ProgressStyle> {

@@ -75,6 +75,10 @@ impl Options {
 }
 /// Is told what a recorder does. Called on its task: must not block.
 pub trait Observer: Send + Sync {
+    /// The server has said its welcome on this connection.
+    fn connected(&self, connection: &quinn::Connection) {
+        let _ = connection;
+    }
     /// A link was put into the spool.
     fn link(&self, sequence: Sequence, bytes: usize) {
         let _ = (sequence, bytes);

@@ -1,10 +1,11 @@
 //! What the fleet sees: links made, receipts verified, and how long each was waited for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use aigaq_proto::Sequence;
+use aigaq_proto::close::Code;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -14,14 +15,55 @@ use crate::recorder::{Observer, Report};
 /// Longest wait that the histogram tells apart, microseconds.
 const WAIT_US_MAX: u64 = 600_000_000;
 
+/// Times, microseconds, of which percentiles are told.
+#[derive(Debug)]
+struct Times(Mutex<Histogram<u64>>);
+
+impl Times {
+    fn new() -> Result<Self> {
+        Histogram::new_with_bounds(1, WAIT_US_MAX, 3)
+            .map(|times| Self(Mutex::new(times)))
+            .context(Kind::Internal, "bounds")
+    }
+
+    fn record(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(WAIT_US_MAX);
+        self.lock().saturating_record(us.clamp(1, WAIT_US_MAX));
+    }
+
+    /// What they come to; `None` if there were none.
+    fn percentiles(&self) -> Option<Percentiles> {
+        let times = self.lock();
+        let ms = |us: u64| us as f64 / 1e3;
+        (!times.is_empty()).then(|| Percentiles {
+            count: times.len(),
+            p50_ms: ms(times.value_at_quantile(0.5)),
+            p90_ms: ms(times.value_at_quantile(0.9)),
+            p99_ms: ms(times.value_at_quantile(0.99)),
+            max_ms: ms(times.max()),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Counts while the fleet runs.
+#[derive(Debug)]
 pub(super) struct Figures {
-    waits: Mutex<Histogram<u64>>,
+    /// From the last byte of a link of now to its receipt.
+    live: Times,
+    /// The same of links that waited when their recorder began.
+    backlog: Times,
+    /// From a cut to the next welcome.
+    returns: Times,
     links: AtomicU64,
     receipts: AtomicU64,
     bytes: AtomicU64,
     begun: Mutex<Option<Instant>>,
     last_receipt_us: AtomicU64,
+    watches: Mutex<Vec<Weak<Watch>>>,
 }
 
 impl Figures {
@@ -30,20 +72,36 @@ impl Figures {
     /// # Errors
     /// Never with the bounds given here.
     pub(super) fn new() -> Result<Self> {
-        let waits = Histogram::new_with_bounds(1, WAIT_US_MAX, 3).context(Kind::Internal, "bad histogram bounds")?;
         Ok(Self {
-            waits: Mutex::new(waits),
+            live: Times::new()?,
+            backlog: Times::new()?,
+            returns: Times::new()?,
             links: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             begun: Mutex::new(None),
             last_receipt_us: AtomicU64::new(0),
+            watches: Mutex::default(),
         })
     }
 
     /// The time counts from here.
     pub(super) fn begin(&self) {
         *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Watches one more recorder, whose first `waiting` segments are backlog.
+    pub(super) fn watch(figures: &Arc<Self>, waiting: u64) -> Arc<dyn Observer> {
+        let watch = Arc::new(Watch { figures: figures.clone(), waiting, state: Mutex::default() });
+        figures.watches.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&watch));
+        watch
+    }
+
+    /// Cuts every connection.
+    pub(super) fn cut(&self) {
+        for watch in self.watches() {
+            watch.cut();
+        }
     }
 
     /// Time since the beginning.
@@ -56,14 +114,14 @@ impl Figures {
         let (links, receipts) = (self.links.load(Ordering::Relaxed), self.receipts.load(Ordering::Relaxed));
         let seconds = self.elapsed().as_secs_f64().max(0.001);
         let rate = self.bytes.load(Ordering::Relaxed) as f64 / seconds / 1e6;
-        format!("{receipts} receipts for {links} links, {rate:.1} MB/s")
+        let connected = self.watches().iter().filter(|watch| watch.is_connected()).count();
+        let p99 = self.live.percentiles().map_or(0.0, |waits| waits.p99_ms);
+        format!("{connected} connected, {receipts} receipts for {links} links, {rate:.1} MB/s, p99 {p99:.0} ms")
     }
 
     /// The end of it: what was counted and what the recorders report.
     pub(super) fn summary(&self, recorders: u32, segment_bytes: u32, reports: Vec<Result<Report>>) -> Summary {
         let seconds = Duration::from_micros(self.last_receipt_us.load(Ordering::Relaxed)).as_secs_f64().max(0.001);
-        let waits = self.waits();
-        let at = |quantile| waits.value_at_quantile(quantile) as f64 / 1e3;
         let receipt_bytes = self.bytes.load(Ordering::Relaxed);
         let mut summary = Summary {
             recorders,
@@ -77,12 +135,10 @@ impl Figures {
             failed: Vec::new(),
             bytes: receipt_bytes,
             bytes_per_second: receipt_bytes as f64 / seconds,
-            receipt_p50_ms: at(0.5),
-            receipt_p90_ms: at(0.9),
-            receipt_p99_ms: at(0.99),
-            receipt_max_ms: waits.max() as f64 / 1e3,
+            receipt: self.live.percentiles(),
+            backlog_receipt: self.backlog.percentiles(),
+            returned: self.returns.percentiles(),
         };
-        drop(waits);
         for report in reports {
             summary.add(report);
         }
@@ -92,23 +148,89 @@ impl Figures {
         summary
     }
 
-    fn waits(&self) -> MutexGuard<'_, Histogram<u64>> {
-        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The recorders that have not ended.
+    fn watches(&self) -> Vec<Arc<Watch>> {
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        watches.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
-impl Observer for Figures {
-    fn link(&self, _sequence: Sequence, _bytes: usize) {
-        self.links.fetch_add(1, Ordering::Relaxed);
+/// One recorder as the load sees it.
+struct Watch {
+    figures: Arc<Figures>,
+    waiting: u64,
+    state: Mutex<Connected>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct Connected {
+    connection: Option<quinn::Connection>,
+    cut_at: Option<Instant>,
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, Connected> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn receipt(&self, _sequence: Sequence, bytes: usize, waited: Duration) {
-        self.receipts.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let now = u64::try_from(self.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last_receipt_us.fetch_max(now, Ordering::Relaxed);
-        let waited = u64::try_from(waited.as_micros()).unwrap_or(WAIT_US_MAX);
-        self.waits().saturating_record(waited.clamp(1, WAIT_US_MAX));
+    fn is_connected(&self) -> bool {
+        self.state().connection.as_ref().is_some_and(|connection| connection.close_reason().is_none())
+    }
+
+    fn cut(&self) {
+        let mut state = self.state();
+        if let Some(connection) = state.connection.take() {
+            connection.close(Code::Done.value().into(), b"cut by the load");
+            state.cut_at = Some(Instant::now());
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn connected(&self, connection: &quinn::Connection) {
+        let mut state = self.state();
+        state.connection = Some(connection.clone());
+        if let Some(cut_at) = state.cut_at.take() {
+            self.figures.returns.record(cut_at.elapsed());
+        }
+    }
+
+    fn link(&self, _sequence: Sequence, _bytes: usize) {
+        self.figures.links.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn receipt(&self, sequence: Sequence, bytes: usize, waited: Duration) {
+        let figures = &self.figures;
+        figures.receipts.fetch_add(1, Ordering::Relaxed);
+        figures.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let now = u64::try_from(figures.elapsed().as_micros()).unwrap_or(u64::MAX);
+        figures.last_receipt_us.fetch_max(now, Ordering::Relaxed);
+        // The first link is the recording's beginning, those after it the segments that waited.
+        let times = if self.waiting > 0 && sequence <= self.waiting { &figures.backlog } else { &figures.live };
+        times.record(waited);
+    }
+}
+
+/// What many times come to, milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Percentiles {
+    count: u64,
+    p50_ms: f64,
+    p90_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+impl Percentiles {
+    fn told(&self) -> String {
+        let Self { count, p50_ms, p90_ms, p99_ms, max_ms } = self;
+        format!("p50 {p50_ms:.1} ms, p90 {p90_ms:.1} ms, p99 {p99_ms:.1} ms, max {max_ms:.1} ms ({count})")
     }
 }
 
@@ -127,10 +249,12 @@ pub(super) struct Summary {
     failed: Vec<String>,
     bytes: u64,
     bytes_per_second: f64,
-    receipt_p50_ms: f64,
-    receipt_p90_ms: f64,
-    receipt_p99_ms: f64,
-    receipt_max_ms: f64,
+    /// From the last byte of a link of now to its receipt.
+    receipt: Option<Percentiles>,
+    /// The same of links that waited at the beginning.
+    backlog_receipt: Option<Percentiles>,
+    /// From a cut of all connections to a recorder's next welcome.
+    returned: Option<Percentiles>,
 }
 
 impl Summary {
@@ -160,17 +284,20 @@ impl Summary {
 
     /// The report for people.
     pub(super) fn table(&self) -> Vec<String> {
-        vec![
+        let mut lines = vec![
             format!("recorders        {}", self.recorders),
             format!("time             {:.1} s", self.seconds),
             format!("links            {}", self.links),
             format!("receipts         {} verified, {} missing, {} refused", self.receipts, self.missing, self.refused),
             format!("footage          {:.1} MB, {:.1} MB/s", self.bytes as f64 / 1e6, self.bytes_per_second / 1e6),
-            format!(
-                "receipt after    p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
-                self.receipt_p50_ms, self.receipt_p90_ms, self.receipt_p99_ms, self.receipt_max_ms
-            ),
-            format!("reconnects       {}", self.reconnects),
-        ]
+        ];
+        let mut times = |name: &str, times: Option<Percentiles>| {
+            lines.extend(times.map(|times| format!("{name:<17}{}", times.told())));
+        };
+        times("receipt after", self.receipt);
+        times("backlog after", self.backlog_receipt);
+        times("back after", self.returned);
+        lines.push(format!("reconnects       {}", self.reconnects));
+        lines
     }
 }

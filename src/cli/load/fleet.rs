@@ -11,11 +11,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::figures::Figures;
+use super::network;
 use crate::clock::Clock;
 use crate::enrol::{self, EnrolRequest};
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::Segment;
-use crate::recorder::{self, Identity, Item, Observer, Options, Pace, Report, Source};
+use crate::recorder::{self, Identity, Item, Options, Pace, Report, Source};
 use crate::store::records::RecorderKind;
 
 /// What the recorders are to do.
@@ -29,6 +30,18 @@ pub(super) struct Plan {
     pub(super) segment_bytes: u32,
     /// How long they record.
     pub(super) duration: Duration,
+    /// Over how long they begin; `None` is the time of one link.
+    pub(super) ramp: Option<Duration>,
+    /// Part of the datagrams that is lost each way.
+    pub(super) loss: f64,
+    /// How often every connection is cut.
+    pub(super) storm: Option<Duration>,
+    /// How many of them begin with a backlog.
+    pub(super) backlog: u32,
+    /// How long that backlog is.
+    pub(super) backlog_length: Duration,
+    /// What loss is drawn from.
+    pub(super) seed: u64,
     /// `HOST:PORT`.
     pub(super) server: String,
 }
@@ -51,14 +64,22 @@ impl Plan {
         }
     }
 
-    /// When recorder `index` begins, so that their links are spread evenly over the time of one.
+    /// When recorder `index` begins, so that the beginnings are spread evenly over the ramp, and links over the time of one.
     fn delay(&self, index: u32) -> Duration {
-        match self.rate {
-            0 => Duration::ZERO,
-            _ => Duration::from_micros(
-                self.segment_us().min(SEGMENT_US_MAX) * u64::from(index) / u64::from(self.recorders),
-            ),
+        let over = match (self.ramp, self.rate) {
+            (Some(ramp), _) => ramp,
+            (None, 0) => return Duration::ZERO,
+            (None, _) => Duration::from_micros(self.segment_us()),
+        };
+        over.mul_f64(f64::from(index) / f64::from(self.recorders))
+    }
+
+    /// How many links recorder `index` has waiting when it begins. The last ones have the backlog.
+    fn waiting(&self, index: u32) -> u64 {
+        if index < self.recorders.saturating_sub(self.backlog) {
+            return 0;
         }
+        u64::try_from(self.backlog_length.as_micros()).unwrap_or(u64::MAX) / self.segment_us()
     }
 }
 
@@ -98,21 +119,34 @@ impl Fleet {
     /// Runs every recorder to its last receipt, or until `stop` and some patience have passed.
     pub(super) async fn run(self, figures: Arc<Figures>, stop: CancellationToken) -> Vec<Result<Report>> {
         let mut running = JoinSet::new();
+        let endpoints = match network::endpoints(self.plan.recorders, self.plan.loss, self.plan.seed) {
+            Ok(endpoints) => endpoints,
+            Err(error) => return vec![Err(error)],
+        };
         figures.begin();
         let until = Instant::now() + self.plan.duration;
-        for (index, identity) in (0..).zip(self.identities) {
+        for ((index, identity), endpoint) in (0..).zip(self.identities).zip(endpoints.into_iter().cycle()) {
             let (items, feed) = mpsc::channel(2);
+            let waiting = self.plan.waiting(index);
             let mut options = Options::new(identity, Source::Feed(feed));
-            options.pace = if self.plan.rate == 0 { Pace::Fast } else { Pace::RealTime };
+            // The feed keeps the time: what waits goes as fast as it can, what is recorded now when it is.
+            options.pace = Pace::Fast;
             options.stop = stop.clone();
-            options.observer = Some(figures.clone() as Arc<dyn Observer>);
+            options.endpoint = Some(endpoint);
+            options.observer = Some(Figures::watch(&figures, waiting));
             let delay = self.plan.delay(index);
-            tokio::spawn(feed_items(items, self.plan.clone(), self.noise.clone(), index as usize, delay, until));
+            let ahead = i128::try_from(delay.as_micros()).unwrap_or(0);
+            let behind = i128::from(waiting) * i128::from(self.plan.segment_us());
+            let now = i128::from(options.clock.now());
+            options.start = u64::try_from(now + ahead - behind).ok();
+            let feed = Feed { plan: self.plan.clone(), noise: self.noise.clone(), index: index as usize, waiting };
+            tokio::spawn(feed.run(items, delay, until));
             running.spawn(async move {
                 tokio::time::sleep(delay).await;
                 recorder::record(options).await
             });
         }
+        let storm = self.plan.storm.map(|every| tokio::spawn(storms(figures.clone(), every, until)));
         let mut reports = Vec::new();
         let gather = async {
             while let Some(ended) = running.join_next().await {
@@ -125,38 +159,62 @@ impl Fleet {
             let late = format!("{left} recorders did not get their last receipts within {} s", PATIENCE.as_secs());
             reports.push(Err(Error::new(Kind::Busy, late)));
         }
+        if let Some(storm) = storm {
+            storm.abort();
+        }
         reports
     }
 }
 
-/// Makes the footage of one recorder until the time is over or nobody takes it.
-async fn feed_items(
-    items: mpsc::Sender<Result<Item>>,
+/// Cuts every connection, again and again, until the time is over.
+async fn storms(figures: Arc<Figures>, every: Duration, until: Instant) {
+    let mut next = Instant::now() + every;
+    while next < until {
+        tokio::time::sleep_until(next).await;
+        figures.cut();
+        next += every;
+    }
+}
+
+/// Makes the footage of one recorder.
+struct Feed {
     plan: Plan,
     noise: Bytes,
     index: usize,
-    delay: Duration,
-    until: Instant,
-) {
-    let (bytes, duration_us) = (plan.segment_bytes as usize, plan.segment_us());
-    let init = Item::Init { bytes: noise.slice(..noise.len().min(64)), codecs: "avc1.64001f".to_owned() };
-    let begun = Instant::now() + delay;
-    let mut item = init;
-    for number in 0_u64.. {
-        tokio::select! {
-            sent = items.send(Ok(item)) => if sent.is_err() { return },
-            () = tokio::time::sleep_until(until) => return,
+    waiting: u64,
+}
+
+impl Feed {
+    /// Gives what waits at once and the rest when it would be recorded, until the time is over or nobody takes it.
+    async fn run(self, items: mpsc::Sender<Result<Item>>, delay: Duration, until: Instant) {
+        let init = self.noise.slice(..self.noise.len().min(64));
+        let mut item = Item::Init { bytes: init, codecs: "avc1.64001f".to_owned() };
+        let duration_us = self.plan.segment_us();
+        let begun = Instant::now() + delay;
+        for number in 0_u64.. {
+            tokio::select! {
+                sent = items.send(Ok(item)) => if sent.is_err() { return },
+                () = tokio::time::sleep_until(until) => return,
+            }
+            if let (true, Some(live)) = (self.plan.rate > 0, number.checked_sub(self.waiting)) {
+                let due = begun + Duration::from_micros(live * duration_us);
+                if due >= until {
+                    return;
+                }
+                tokio::time::sleep_until(due).await;
+            }
+            item = Item::Segment(self.segment(number));
         }
-        let decode_time_us = number * duration_us;
-        if plan.rate > 0 && begun + Duration::from_micros(decode_time_us) >= until {
-            return;
-        }
-        let offset = (index * 7919 + number as usize * 13) % SPARE_BYTES;
-        item = Item::Segment(Segment {
-            bytes: noise.slice(offset..offset + bytes),
-            decode_time_us,
+    }
+
+    fn segment(&self, number: u64) -> Segment {
+        let (bytes, duration_us) = (self.plan.segment_bytes as usize, self.plan.segment_us());
+        let offset = (self.index * 7919 + number as usize * 13) % SPARE_BYTES;
+        Segment {
+            bytes: self.noise.slice(offset..offset + bytes),
+            decode_time_us: number * duration_us,
             duration_us,
             independent: true,
-        });
+        }
     }
 }
