@@ -5,10 +5,13 @@
 //! closes the store. Correctness needs no drain: what was acknowledged is durable. No part is started anywhere else.
 
 mod data;
+mod health;
 mod parts;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{http, ingest, lookup};
+use crate::{http, ingest, lookup, store};
 
 pub use data::DataDir;
 use parts::{Opened, Tasks};
@@ -55,13 +58,22 @@ impl Server {
     /// [`Kind::Invalid`] for what the operator has to mend, such as an address in use; [`Kind::Damaged`] when what was
     /// acknowledged is not there.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
+        Self::start_over(config, clock, Store::open).await
+    }
+
+    /// The same over the store that `open` opens, given its directory.
+    async fn start_over(
+        config: Config,
+        clock: Clock,
+        open: impl FnOnce(&Path, &store::Settings) -> Result<Store> + Send + 'static,
+    ) -> Result<Self> {
         let api_tls = match &config.api.tls {
             Some(tls) => Some(http::from_files(&tls.certificate, &tls.key)?),
             None => None,
         };
         let api = parts::listen("api.listen", config.api.listen).await?;
         let ops = parts::listen("ops.listen", config.ops.listen).await?;
-        let mut opened = Opened::open(&config, &clock).await?;
+        let mut opened = Opened::open(&config, &clock, open).await?;
         let endpoint = opened.bind(config.quic.listen)?;
         let quic_addr = endpoint.local_addr().map_err(parts::no_address)?;
 
@@ -74,6 +86,7 @@ impl Server {
         let router = lookup::router(opened.lookup(&clock)?);
         tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
+        tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
         readiness.set(true);
         tracing::info!(quic = %quic_addr, api = %api_addr, operations = %ops_addr, "serving");
         Ok(Self {
@@ -117,6 +130,7 @@ impl Server {
         self.listeners.cancel();
         self.tasks.finish("api").await?;
         self.tasks.finish("operations").await?;
+        self.tasks.finish("health").await?;
         let store = self.store.clone();
         parts::blocking(move || store.close()).await?;
         tracing::info!("stopped");

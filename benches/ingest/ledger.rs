@@ -49,8 +49,9 @@ pub async fn run() {
 }
 
 fn open(dir: &Path) -> (Store, Log) {
+    let identity = LogIdentity::load_or_create(dir).unwrap();
     let store = Store::open(&dir.join("store"), &Settings::default()).unwrap();
-    let log = Log::open(store.clone(), LogIdentity::load_or_create(dir).unwrap(), Some(dir)).unwrap();
+    let log = Log::open(store.clone(), identity, Some(dir)).unwrap();
     (store, log)
 }
 

@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{self, AuditRecord, RecorderRecord};
-use crate::store::{Settings, Store, keys};
+use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
 
 /// Problems of one kind that are shown; the others are only counted.
@@ -195,7 +195,7 @@ fn place_of(family: Family, key: &[u8]) -> String {
 /// # Errors
 /// [`Kind::NotFound`] when there is no store or no key of its log, [`Kind::Busy`] when a server has it open, [`Kind::Damaged`] when it cannot even be opened.
 pub fn check(dir: &Path, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
-    let store = Store::open_read_only(&dir.join("store"), &Settings::default())?;
+    let store = Store::open_read_only(&dir.join(store::DIR), &Settings::default())?;
     let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
     check_store(&store, identity, dir, on_problem)
 }

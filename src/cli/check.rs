@@ -6,6 +6,7 @@ use super::output;
 use crate::check;
 use crate::error::{Error, Kind, Result};
 use crate::server::DataDir;
+use crate::store;
 
 /// Check a data directory from end to end, with no server running.
 ///
@@ -25,7 +26,7 @@ pub(super) struct Args {
 /// # Errors
 /// When anything does not hold, or the directory cannot be read.
 pub(super) fn run(args: Args) -> Result<()> {
-    if !args.data.join("store").is_dir() {
+    if !args.data.join(store::DIR).is_dir() {
         return Err(Error::new(Kind::Invalid, format!("{} is no data directory of a server", args.data.display())));
     }
     let _lock = DataDir::open(&args.data)?;

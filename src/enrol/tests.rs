@@ -57,6 +57,18 @@ fn an_identity_is_complete_and_its_key_is_private() {
     assert_eq!(RecorderId::of_spki(leaf.public_key().raw), id);
 }
 
+#[test]
+fn nobody_is_enrolled_with_a_new_log_key_beside_an_old_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("car-7"));
+    enrol(&data, request(), &dir.path().join("car-6"), &now()).unwrap();
+    drop(Store::open(&data.join(crate::store::DIR), &crate::store::Settings::default()).unwrap());
+    std::fs::remove_file(data.join("log.key")).unwrap();
+    let error = enrol(&data, request(), &out, &now()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged, "{error}");
+    assert!(!out.join("key.pem").exists() && !data.join("log.key").exists());
+}
+
 /// Runs `openssl`; `None`, with a word, where it is not installed.
 fn openssl(arguments: &[&str]) -> Option<String> {
     let Ok(output) = std::process::Command::new("openssl").args(arguments).output() else {

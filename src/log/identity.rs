@@ -1,8 +1,8 @@
 //! Who the log is: its origin and the Ed25519 key that signs its checkpoints, kept in `DIR/log.key`.
 //!
 //! The file holds two lines, the `skey` and the `vkey` of C2SP signed-note, mode 0600. It is made once, at first
-//! start, from the system's random source, and never replaced: two processes that start together end with the same
-//! key. To bring a key and an origin of one's own, put such a file there first. The private half never leaves this
+//! start, before there is a store, from the system's random source, and never replaced: two processes that start together
+//! end with the same key, and beside a store without its key none is made. To bring a key and an origin of one's own, put such a file there first. The private half never leaves this
 //! file and has no `Debug`.
 
 use std::fs;
@@ -17,6 +17,7 @@ use signed_note::{Note, Signer as _, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash};
 
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::store::{self, Store};
 
 /// Name of the key file in the data directory.
 const FILE: &str = "log.key";
@@ -29,13 +30,18 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads `dir/log.key`, or makes it if there is none. `dir` must exist.
+    /// Reads `dir/log.key`, or makes it if there is none. `dir` must exist. To be called before the store in `dir` is made.
     ///
     /// # Errors
+    /// [`Kind::Damaged`] when it is missing and the store is there: every recorder would refuse the receipts of another key.
     /// [`Kind::Invalid`] when the file cannot be read or is no such key, [`Kind::Internal`] when it cannot be made.
     pub fn load_or_create(dir: &Path) -> Result<Self> {
         if let Some(identity) = Self::load(dir)? {
             return Ok(identity);
+        }
+        if Store::exists(&dir.join(store::DIR)) {
+            let lost = format!("{FILE} is missing, and the store has a log that it signed: restore it");
+            return Err(Error::new(Kind::Damaged, lost));
         }
         let path = dir.join(FILE);
         create(dir, &path).context(Kind::Internal, format!("cannot write the log's key {}", path.display()))?;

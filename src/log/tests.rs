@@ -236,6 +236,16 @@ fn the_key_is_made_once_with_mode_0600_and_read_again() {
 }
 
 #[test]
+fn no_key_is_made_beside_a_store_that_lacks_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(&dir.path().join(crate::store::DIR), &crate::store::Settings::default()).unwrap());
+    let error = Identity::load_or_create(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.to_string().contains("log.key"), "{error}");
+    assert!(!dir.path().join("log.key").exists());
+}
+
+#[test]
 fn a_key_file_whose_halves_do_not_belong_together_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use prometheus::Registry as MetricsRegistry;
@@ -34,23 +35,27 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Lock, secrets, store, log (which refuses a store that lost something), registry, writer.
-    pub(super) async fn open(config: &Config, clock: &Clock) -> Result<Self> {
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Clock,
+        open: impl FnOnce(&Path, &store::Settings) -> Result<Store> + Send + 'static,
+    ) -> Result<Self> {
         let (config, clock) = (config.clone(), clock.clone());
-        blocking(move || Self::open_blocking(&config, clock)).await
+        blocking(move || Self::open_blocking(&config, clock, open)).await
     }
 
-    fn open_blocking(config: &Config, clock: Clock) -> Result<Self> {
+    fn open_blocking(
+        config: &Config,
+        clock: Clock,
+        open: impl FnOnce(&Path, &store::Settings) -> Result<Store>,
+    ) -> Result<Self> {
         let lock = DataDir::create(&config.store.dir)?;
         let data = lock.path();
         let token = lock.token()?;
         let authority = Authority::load_or_create(data, &clock)?;
-        if Identity::load(data)?.is_none() && data.join("store").join("CURRENT").exists() {
-            let lost = "log.key is missing, and the store has a log that it signed: restore it";
-            return Err(Error::new(Kind::Damaged, lost));
-        }
         let identity = Identity::load_or_create(data)?;
         let metrics = metrics::registry()?;
-        let store = Store::open(&data.join("store"), &store_settings(config))?;
+        let store = open(&data.join(store::DIR), &store_settings(config))?;
         metrics::register_space(&metrics, store.clone())?;
         let log = Log::open(store.clone(), identity, Some(data))?;
         let reader = log.reader();

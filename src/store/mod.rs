@@ -29,6 +29,8 @@ use engine::memory::Memory;
 use engine::rocks::Rocks;
 use engine::{Batch, Engine, Family};
 
+/// Where the store lies within a data directory.
+pub const DIR: &str = "store";
 /// Version of everything on disk; a store with another one is refused.
 pub const FORMAT: u32 = 1;
 /// Items in a full tile of the log; a row never crosses a multiple of it.
@@ -89,6 +91,12 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether a store was ever opened in `dir`. Reads nothing of it.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        Rocks::exists(dir)
+    }
+
     /// Opens the store in `dir`, which is made if it is missing, and removes what an unfinished commit left behind.
     ///
     /// # Errors

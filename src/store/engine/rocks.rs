@@ -47,6 +47,12 @@ pub struct Rocks {
 }
 
 impl Rocks {
+    /// Whether there is a database in `dir`, whole or not.
+    #[must_use]
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("CURRENT").exists()
+    }
+
     /// Opens the database in `dir`, which is made if it is missing.
     ///
     /// # Errors
