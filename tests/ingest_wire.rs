@@ -849,6 +849,31 @@ async fn the_receipt_of_another_link_or_recorder_is_no_alarm() {
 }
 
 #[tokio::test]
+async fn a_connection_that_dies_with_streams_unread_ends_its_session_and_nothing_else() {
+    let (panics, others) = (Arc::new(AtomicUsize::new(0)), std::panic::take_hook());
+    let counted = Arc::clone(&panics);
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|text| text.contains("resumed after completion")) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+        others(panic);
+    }));
+    let rig = Rig::with(Settings { links_in_flight_max: 1, ..quick() }, Clock::system()).await;
+    let recorder = rig.connect(&rig.enrol("a")).await;
+    let mut held = recorder.connection.open_uni().await.unwrap();
+    held.write_all(b"x").await.unwrap();
+    for _ in 0..3 {
+        let mut unread = recorder.connection.open_uni().await.unwrap();
+        unread.write_all(b"x").await.unwrap();
+        unread.finish().unwrap();
+        soon("the stream to arrive", unread.stopped()).await.unwrap();
+    }
+    recorder.connection.close(VarInt::from_u32(0), b"");
+    rig.until("aigaq_connections", None, 0.0).await;
+    assert_eq!(panics.load(Ordering::Relaxed), 0, "a future was polled after its end");
+}
+
+#[tokio::test]
 async fn who_stops_the_answers_loses_the_connection() {
     let rig = Rig::start().await;
     let identity = rig.enrol("a");
