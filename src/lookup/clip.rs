@@ -6,6 +6,7 @@
 //! that nobody takes half a clip for a whole one.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use aigaq_proto::{Content as LinkContent, Digest, LinkHeader, RecorderId, Sequence};
 use axum::body::Body;
@@ -29,6 +30,9 @@ use crate::store::Store;
 
 /// Most segments in one clip: they are looked up before the first byte.
 const SEGMENTS_MAX: usize = 100_000;
+/// Links between two segments of a clip that are walked over rather than skipped. Bounds what a clip reads by its segments,
+/// whatever lies between them in the chain.
+const BETWEEN_MAX: u64 = 16;
 
 /// What a clip is made of.
 struct Clip {
@@ -117,8 +121,7 @@ fn assemble(store: &Store, id: RecorderId, recording: Sequence, segments: &[Time
     };
     let mut stored: HashMap<Sequence, (Digest, u64)> = HashMap::with_capacity(segments.len());
     let wanted: BTreeSet<Sequence> = segments.iter().map(|segment| segment.sequence).collect();
-    let (first, last) = (wanted.first().copied().unwrap_or(0), wanted.last().copied().unwrap_or(0));
-    for link in store.links(id, first..last.saturating_add(1)) {
+    for link in runs(&wanted).into_iter().flat_map(|run| store.links(id, run)) {
         let (sequence, record) = link?;
         if !wanted.contains(&sequence) {
             continue;
@@ -141,6 +144,14 @@ fn assemble(store: &Store, id: RecorderId, recording: Sequence, segments: &[Time
         lengths.push(*length);
     }
     Ok(Clip { recorder: id, parts, plan: Plan::new(lengths), digest: Digest(hasher.finalize().into()) })
+}
+
+/// The ranges of sequences that hold those that are wanted, and few others.
+fn runs(wanted: &BTreeSet<Sequence>) -> Vec<Range<Sequence>> {
+    let wanted: Vec<Sequence> = wanted.iter().copied().collect();
+    let near = |a: &Sequence, b: &Sequence| b.saturating_sub(*a) <= BETWEEN_MAX;
+    let run = |run: &[Sequence]| Some(*run.first()?..run.last()?.saturating_add(1));
+    wanted.chunk_by(near).filter_map(run).collect()
 }
 
 /// The part of the range that each recording covers, in order of time.
@@ -199,4 +210,18 @@ async fn next(mut parts: Parts) -> Result<Option<(Bytes, Parts)>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_between_far_segments_is_not_walked() {
+        let runs = |sequences: &[Sequence]| runs(&sequences.iter().copied().collect());
+        assert_eq!(runs(&[]), vec![]);
+        assert_eq!(runs(&[3, 1, 2]), vec![1..4]);
+        assert_eq!(runs(&[1, 1 + BETWEEN_MAX, 1_000_000, 1_000_001]), vec![1..2 + BETWEEN_MAX, 1_000_000..1_000_002]);
+        assert_eq!(runs(&[u64::MAX]), vec![u64::MAX..u64::MAX], "no chain reaches it");
+    }
 }
