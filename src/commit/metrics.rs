@@ -16,11 +16,12 @@ pub(super) enum Fate {
     TooFar,
     Quota,
     StorageFull,
+    Busy,
     Failed,
 }
 
 impl Fate {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Stored,
         Self::Duplicate,
         Self::Fork,
@@ -28,6 +29,7 @@ impl Fate {
         Self::TooFar,
         Self::Quota,
         Self::StorageFull,
+        Self::Busy,
         Self::Failed,
     ];
 
@@ -40,6 +42,7 @@ impl Fate {
             Self::TooFar => "too_far",
             Self::Quota => "quota",
             Self::StorageFull => "storage_full",
+            Self::Busy => "busy",
             Self::Failed => "failed",
         }
     }

@@ -6,6 +6,7 @@
 //! what is in memory moves on only then. After a commit that failed for good nobody is answered again, every waiter
 //! is told by a dropped reply, and [`WriterHandle::wait`] returns the error so that the process exits.
 
+mod again;
 mod answer;
 pub mod batch;
 mod metrics;
@@ -152,7 +153,7 @@ impl WriterHandle {
 /// or when a commit fails.
 ///
 /// # Errors
-/// [`Kind::Internal`] when the thread cannot be started.
+/// [`Kind::Internal`] when a thread cannot be started.
 pub fn start(
     store: Store,
     log: Log,
@@ -163,7 +164,7 @@ pub fn start(
     let (sender, receiver) = mpsc::channel(settings.queue_links_max.max(1));
     let (report, ended) = oneshot::channel();
     let stop = CancellationToken::new();
-    let writer = writer::Writer::new(store, log, settings, clock, metrics);
+    let writer = writer::Writer::new(store, log, settings, clock, metrics)?;
     writer::spawn(writer, receiver, stop.clone(), report)?;
     Ok((Queue { sender }, WriterHandle { stop, ended }))
 }

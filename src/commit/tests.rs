@@ -110,7 +110,7 @@ impl Rig {
         let log = Log::open(store.clone(), identity.clone(), None).unwrap();
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
-        let writer = Writer::new(store.clone(), log, settings, Clock::fixed(1_700_000_001_000_000), metrics);
+        let writer = Writer::new(store.clone(), log, settings, Clock::fixed(1_700_000_001_000_000), metrics).unwrap();
         Self { engine, store, identity, writer, registry }
     }
 
@@ -123,7 +123,7 @@ impl Rig {
         let (batch, answers): (Vec<_>, Vec<_>) =
             links.iter().map(|link| send(link, fault)).map(|sent| (sent.submission, sent.answer)).unzip();
         let _ = self.writer.settle(batch);
-        answers.into_iter().map(|mut answer| answer.try_recv().ok()).collect()
+        answers.into_iter().map(|answer| answer.blocking_recv().ok()).collect()
     }
 
     /// Settles a batch of which every link gets a receipt; the receipts, verified.

@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::Answers;
+use super::again::Again;
+use super::answer::{Answers, Teller};
 use super::batch::{Batch, Next, Policy};
 use super::metrics::Metrics;
 use super::plan::Plan;
@@ -59,6 +60,9 @@ pub(super) fn spawn(
         .context(Kind::Internal, "cannot start the writer's clock")?;
     let run = move || {
         let result = writer.run(&runtime, receiver, &stop);
+        if result.is_err() {
+            writer.answers.again.give_up();
+        }
         drop(writer);
         let _ = report.send(result);
     };
@@ -70,7 +74,9 @@ pub(super) fn spawn(
 }
 
 impl Writer {
-    pub(super) fn new(store: Store, log: Log, settings: Settings, clock: Clock, metrics: Metrics) -> Self {
+    /// # Errors
+    /// [`Kind::Internal`] when the thread for the receipts of duplicates cannot be started.
+    pub(super) fn new(store: Store, log: Log, settings: Settings, clock: Clock, metrics: Metrics) -> Result<Self> {
         let policy = Policy {
             bytes_max: settings.batch_bytes_max,
             links_max: BATCH_LINKS_MAX,
@@ -81,8 +87,10 @@ impl Writer {
         };
         metrics.tree(log.size());
         let heads = Heads::new(store.clone(), settings.quotas);
-        let answers = Answers { reader: log.reader(), clock, metrics: metrics.clone() };
-        Self { store, heads, log, policy, answers, metrics, full: false, unkept: false }
+        let teller = Teller { clock, metrics: metrics.clone() };
+        let again = Again::start(log.reader(), teller.clone())?;
+        let answers = Answers { teller, again };
+        Ok(Self { store, heads, log, policy, answers, metrics, full: false, unkept: false })
     }
 
     fn run(
