@@ -85,7 +85,7 @@ fn commit_policy(bencher: Bencher) {
     };
     let now = Instant::now();
     bencher.bench(|| {
-        let mut batch = Batch::begin(512 << 10, now);
+        let mut batch = Batch::begin(512 << 10, now, true);
         while black_box(batch.next(&policy, now)) != Next::Commit {
             batch.add(512 << 10, now);
         }

@@ -2,8 +2,9 @@
 //!
 //! A batch ends when it reaches its size, when its first link has waited its age, or when nothing has arrived for the
 //! idle bound. While one batch is being committed the next one gathers in the queue, and a lone link waits no longer than the
-//! idle bound. A batch that grows so fast that it will soon be *bulk*, large enough for the store to write it to disk once instead
-//! of twice, is given a longer age: at full load that saves half of the disk's work, and below it nobody waits.
+//! idle bound. While payload arrives so fast that batches can become *bulk*, large enough for the store to write them to disk once
+//! instead of twice, a batch that grows as fast is given a longer age: at full load that saves half of the disk's work. Below
+//! that pace nobody waits, however much has gathered while the batch before was being committed.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,37 @@ pub struct Policy {
     pub bulk_age_max: Duration,
 }
 
+/// Over how long the pace is a mean.
+const PACE_MEMORY: Duration = Duration::from_millis(250);
+
+/// How fast payload has arrived of late.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Pace {
+    /// Bytes that arrived, each the less the longer ago.
+    bytes: f64,
+    at: Option<Instant>,
+}
+
+impl Pace {
+    /// A link arrived.
+    pub fn note(&mut self, bytes: usize, now: Instant) {
+        self.bytes = self.remembered(now) + bytes as f64;
+        self.at = Some(now);
+    }
+
+    /// Whether batches can become bulk within their longer age.
+    #[must_use]
+    pub fn is_bulk(&self, policy: &Policy, now: Instant) -> bool {
+        let per_s = self.remembered(now) / PACE_MEMORY.as_secs_f64();
+        per_s * policy.bulk_age_max.as_secs_f64() >= policy.bulk_bytes as f64
+    }
+
+    fn remembered(&self, now: Instant) -> f64 {
+        let ago = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.bytes * (-ago.as_secs_f64() / PACE_MEMORY.as_secs_f64()).exp()
+    }
+}
+
 /// What the writer does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -40,13 +72,14 @@ pub struct Batch {
     links: usize,
     began: Instant,
     latest: Instant,
+    bulk_pace: bool,
 }
 
 impl Batch {
-    /// A batch with its first link.
+    /// A batch with its first link; `bulk_pace` says whether payload arrives at the pace of bulk.
     #[must_use]
-    pub fn begin(bytes: usize, now: Instant) -> Self {
-        Self { bytes, links: 1, began: now, latest: now }
+    pub fn begin(bytes: usize, now: Instant, bulk_pace: bool) -> Self {
+        Self { bytes, links: 1, began: now, latest: now, bulk_pace }
     }
 
     /// One more link.
@@ -79,9 +112,9 @@ impl Batch {
     }
 
     /// How long the batch is worth waiting for: as long as it has grown, on average, at the rate that makes it bulk within the
-    /// longer age. No longer than it takes once it is bulk.
+    /// longer age. No longer than it takes at a lower pace, or once it is bulk.
     fn patience(&self, policy: &Policy) -> Instant {
-        if self.bytes >= policy.bulk_bytes {
+        if !self.bulk_pace || self.bytes >= policy.bulk_bytes {
             return self.began;
         }
         let part = self.bytes as u128 * policy.bulk_age_max.as_micros() / policy.bulk_bytes.max(1) as u128;
@@ -109,7 +142,7 @@ mod tests {
     #[test]
     fn a_lone_link_waits_for_the_idle_bound_and_no_longer() {
         let start = Instant::now();
-        let batch = Batch::begin(10, start);
+        let batch = Batch::begin(10, start, true);
         assert_eq!(batch.next(&POLICY, start), Next::TakeUntil(at(start, 2000)));
         assert_eq!(batch.next(&POLICY, at(start, 1999)), Next::TakeUntil(at(start, 2000)));
         assert_eq!(batch.next(&POLICY, at(start, 2000)), Next::Commit);
@@ -118,7 +151,7 @@ mod tests {
     #[test]
     fn a_steady_trickle_ends_at_the_age_of_the_first_link() {
         let start = Instant::now();
-        let mut batch = Batch::begin(10, start);
+        let mut batch = Batch::begin(10, start, true);
         batch.add(10, at(start, 1900));
         batch.add(10, at(start, 3700));
         assert_eq!(batch.next(&POLICY, at(start, 3700)), Next::TakeUntil(at(start, 5000)));
@@ -128,7 +161,7 @@ mod tests {
     #[test]
     fn a_batch_that_grows_fast_is_given_the_time_to_become_bulk() {
         let start = Instant::now();
-        let mut batch = Batch::begin(200, start);
+        let mut batch = Batch::begin(200, start, true);
         assert_eq!(batch.next(&POLICY, at(start, 5000)), Next::TakeUntil(at(start, 8000)));
         batch.add(200, at(start, 7000));
         assert_eq!(batch.next(&POLICY, at(start, 8000)), Next::TakeUntil(at(start, 16_000)));
@@ -139,21 +172,69 @@ mod tests {
     #[test]
     fn a_batch_that_stops_growing_does_not_wait_to_become_bulk() {
         let start = Instant::now();
-        let mut batch = Batch::begin(100, start);
+        let mut batch = Batch::begin(100, start, true);
         batch.add(150, at(start, 1000));
         assert_eq!(batch.next(&POLICY, at(start, 3000)), Next::TakeUntil(at(start, 10_000)));
         assert_eq!(batch.next(&POLICY, at(start, 10_000)), Next::Commit);
     }
 
     #[test]
+    fn below_the_pace_of_bulk_a_batch_with_much_in_it_waits_no_longer_than_a_small_one() {
+        let start = Instant::now();
+        let mut batch = Batch::begin(400, start, false);
+        assert_eq!(batch.next(&POLICY, start), Next::TakeUntil(at(start, 2000)));
+        batch.add(50, at(start, 1900));
+        assert_eq!(batch.next(&POLICY, at(start, 3900)), Next::Commit);
+    }
+
+    /// The pace after 2 s in which a link of 10 bytes came every `micros`.
+    fn pace(micros: u64) -> (Pace, Instant) {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..(2_000_000 / micros) {
+            now += Duration::from_micros(micros);
+            pace.note(10, now);
+        }
+        (pace, now)
+    }
+
+    #[test]
+    fn the_pace_is_that_of_bulk_from_a_batch_in_the_longer_age_on() {
+        // 500 bytes in 20 ms are 10 bytes in 400 us.
+        let (pace_above, now) = pace(360);
+        assert!(pace_above.is_bulk(&POLICY, now));
+        let (pace_below, now) = pace(440);
+        assert!(!pace_below.is_bulk(&POLICY, now));
+    }
+
+    #[test]
+    fn links_that_come_in_bursts_have_the_pace_of_their_mean() {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        for _ in 0..100 {
+            now += Duration::from_millis(16);
+            for _ in 0..20 {
+                pace.note(10, now);
+            }
+            assert!(!pace.is_bulk(&POLICY, now), "200 bytes in 16 ms");
+        }
+    }
+
+    #[test]
+    fn a_pace_is_forgotten() {
+        let (pace, now) = pace(100);
+        assert!(pace.is_bulk(&POLICY, now));
+        assert!(!pace.is_bulk(&POLICY, now + Duration::from_secs(1)));
+        assert!(!Pace::default().is_bulk(&POLICY, now));
+    }
+
+    #[test]
     fn size_ends_a_batch_at_once_in_bytes_and_in_links() {
         let start = Instant::now();
-        let mut batch = Batch::begin(999, start);
+        let mut batch = Batch::begin(999, start, true);
         assert_ne!(batch.next(&POLICY, start), Next::Commit);
         batch.add(1, start);
         assert_eq!(batch.next(&POLICY, start), Next::Commit);
 
-        let mut batch = Batch::begin(0, start);
+        let mut batch = Batch::begin(0, start, true);
         for _ in 0..3 {
             assert_ne!(batch.next(&POLICY, start), Next::Commit);
             batch.add(0, start);
@@ -164,6 +245,6 @@ mod tests {
     #[test]
     fn one_link_larger_than_a_batch_is_a_batch() {
         let start = Instant::now();
-        assert_eq!(Batch::begin(usize::MAX, start).next(&POLICY, start), Next::Commit);
+        assert_eq!(Batch::begin(usize::MAX, start, true).next(&POLICY, start), Next::Commit);
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::again::Again;
 use super::answer::{Answers, Teller};
-use super::batch::{Batch, Next, Policy};
+use super::batch::{Batch, Next, Pace, Policy};
 use super::metrics::Metrics;
 use super::plan::Plan;
 use super::{Settings, Submission};
@@ -99,7 +99,8 @@ impl Writer {
         mut receiver: mpsc::Receiver<Submission>,
         stop: &CancellationToken,
     ) -> Result<()> {
-        while let Some(batch) = runtime.block_on(gather(&mut receiver, stop, &self.policy)) {
+        let mut pace = Pace::default();
+        while let Some(batch) = runtime.block_on(gather(&mut receiver, stop, &self.policy, &mut pace)) {
             self.settle(batch)?;
         }
         Ok(())
@@ -150,6 +151,7 @@ async fn gather(
     receiver: &mut mpsc::Receiver<Submission>,
     stop: &CancellationToken,
     policy: &Policy,
+    pace: &mut Pace,
 ) -> Option<Vec<Submission>> {
     let first = tokio::select! {
         biased;
@@ -159,11 +161,15 @@ async fn gather(
             receiver.recv().await
         }
     }?;
-    let mut batch = Batch::begin(first.payload.len(), Instant::now());
+    let began = Instant::now();
+    pace.note(first.payload.len(), began);
+    let mut batch = Batch::begin(first.payload.len(), began, pace.is_bulk(policy, began));
     let mut links = vec![first];
     while let Next::TakeUntil(until) = batch.next(policy, Instant::now()) {
         let Ok(Some(link)) = timeout_at(until.into(), receiver.recv()).await else { break };
-        batch.add(link.payload.len(), Instant::now());
+        let now = Instant::now();
+        pace.note(link.payload.len(), now);
+        batch.add(link.payload.len(), now);
         links.push(link);
     }
     Some(links)
