@@ -47,6 +47,7 @@ fn quic(raw: &mut Raw) -> Quic {
         connections_max: raw.integer("connections_max", 12_000, 1..=1_000_000),
         recorder_connections_max: raw.integer("recorder_connections_max", 2, 1..=16),
         handshakes_max: raw.integer("handshakes_max", 1_024, 1..=65_536),
+        handshakes_per_s_max: raw.integer("handshakes_per_s_max", 500, 1..=100_000),
         handshake_timeout: seconds(raw, "handshake_timeout_s", 5, 1..=60),
     }
 }

@@ -47,6 +47,8 @@ pub struct Quic {
     pub recorder_connections_max: usize,
     /// Handshakes under way at once.
     pub handshakes_max: usize,
+    /// Handshakes that may begin in a second.
+    pub handshakes_per_s_max: u32,
     /// Time that a handshake may take.
     pub handshake_timeout: Duration,
 }

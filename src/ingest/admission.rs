@@ -13,6 +13,7 @@ use aigaq_proto::{Micros, RecorderId};
 use prometheus::IntGauge;
 use quinn::VarInt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::{Settings, close};
 
@@ -100,6 +101,33 @@ impl Room {
 
 fn weight(payload_bytes: u32) -> u32 {
     payload_bytes.saturating_add(LINK_OVERHEAD_BYTES)
+}
+
+/// How many things may begin in a second, evenly: after a quiet second as many at once as a second allows, never more.
+#[derive(Debug)]
+pub(super) struct Rate {
+    per_s: f64,
+    /// What is left, and when that was counted.
+    left: Mutex<(f64, Instant)>,
+}
+
+impl Rate {
+    pub(super) fn new(per_s: u32, now: Instant) -> Self {
+        let per_s = f64::from(per_s.max(1));
+        Self { per_s, left: Mutex::new((per_s, now)) }
+    }
+
+    /// Whether one more may begin at `now`; it is counted then.
+    pub(super) fn take(&self, now: Instant) -> bool {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let gained = now.saturating_duration_since(left.1).as_secs_f64() * self.per_s;
+        *left = ((left.0 + gained).min(self.per_s), now.max(left.1));
+        let may = left.0 >= 1.0;
+        if may {
+            left.0 -= 1.0;
+        }
+        may
+    }
 }
 
 /// The live sessions, by recorder.
@@ -222,5 +250,26 @@ impl Drop for WideWindow<'_> {
         if *count == 0 {
             self.connection.set_receive_window(self.narrow);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_fleet_that_returns_at_once_is_let_in_at_the_rate() {
+        let start = Instant::now();
+        let rate = Rate::new(100, start);
+        let taken = |at_ms: u64, tries: u32| {
+            let now = start + Duration::from_millis(at_ms);
+            (0..tries).filter(|_| rate.take(now)).count()
+        };
+        assert_eq!(taken(0, 5_000), 100, "what a second allows");
+        assert_eq!(taken(10, 5_000), 1);
+        assert_eq!(taken(500, 5_000), 49);
+        assert_eq!(taken(60_000, 5_000), 100, "a quiet minute saves up no more than a second");
     }
 }

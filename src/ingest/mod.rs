@@ -10,6 +10,7 @@ use std::time::Duration;
 use aigaq_proto::close::Code;
 use quinn::{ConnectionError, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,7 @@ struct Core {
     room: admission::Room,
     sessions: Arc<admission::Sessions>,
     handshakes: Arc<Semaphore>,
+    handshake_rate: admission::Rate,
     /// One permit for each part of a claim that is looked up.
     claims: Semaphore,
     /// Every task of every connection.
@@ -84,6 +86,7 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
         sessions: Arc::new(admission::Sessions::new(settings.recorder_connections_max)),
         handshakes: Arc::new(Semaphore::new(settings.handshakes_max.clamp(1, Semaphore::MAX_PERMITS))),
         claims: Semaphore::new(claim::LOOK_UPS_MAX),
+        handshake_rate: admission::Rate::new(settings.handshakes_per_s_max, Instant::now()),
         tasks: TaskTracker::new(),
         shutdown: shutdown.clone(),
         gateway: gateway.clone(),
@@ -125,7 +128,7 @@ impl Core {
         }
         let slot = Arc::clone(&self.handshakes).try_acquire_owned();
         match slot {
-            Ok(slot) if open <= self.gateway.settings.connections_max => {
+            Ok(slot) if open <= self.gateway.settings.connections_max && self.handshake_rate.take(Instant::now()) => {
                 self.tasks.spawn(Arc::clone(self).connect(incoming, slot));
             }
             _ => {

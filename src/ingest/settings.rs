@@ -15,6 +15,8 @@ pub struct Settings {
     pub recorder_connections_max: usize,
     /// Handshakes under way at once.
     pub handshakes_max: usize,
+    /// Handshakes that may begin in a second: what a fleet that comes back leaves of the processor to those that are here.
+    pub handshakes_per_s_max: u32,
     /// Time that a handshake may take.
     pub handshake_timeout: Duration,
     /// Time from the end of the handshake to the end of `Hello`.
@@ -46,6 +48,7 @@ impl Default for Settings {
             connections_max: 12_000,
             recorder_connections_max: 2,
             handshakes_max: 1_024,
+            handshakes_per_s_max: 500,
             handshake_timeout: Duration::from_secs(5),
             hello_timeout: Duration::from_secs(5),
             memory_bytes_max: 256 << 20,

@@ -123,6 +123,7 @@ fn ingest_settings(config: &Config) -> ingest::Settings {
         connections_max: config.quic.connections_max,
         recorder_connections_max: config.quic.recorder_connections_max,
         handshakes_max: config.quic.handshakes_max,
+        handshakes_per_s_max: config.quic.handshakes_per_s_max,
         handshake_timeout: config.quic.handshake_timeout,
         memory_bytes_max: config.ingest.memory_bytes_max,
         payload_bytes_max: config.ingest.payload_bytes_max,
