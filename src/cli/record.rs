@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::output;
 use crate::error::{Error, Kind, Result};
-use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report, Source};
+use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report, Source, Track};
 
 /// Send footage to the server, signed and chained, and wait for a receipt for every piece of it.
 ///
@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Send as fast as it goes instead of in real time.
     #[arg(long)]
     fast: bool,
+    /// A GPX file that says where the recorder was: its points become part of the links of their time.
+    #[arg(long, value_name = "FILE")]
+    track: Option<PathBuf>,
     /// A file of fragmented MP4, or - for standard input.
     source: PathBuf,
 }
@@ -49,6 +52,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     options.server = args.server;
     options.start = args.start.map(micros).transpose()?;
     options.pace = if args.fast { Pace::Fast } else { Pace::RealTime };
+    options.track = args.track.as_deref().map(Track::load).transpose()?;
     options.stop = stop.clone();
     options.observer = Some(progress.clone() as Arc<dyn Observer>);
     let report = tokio::select! {

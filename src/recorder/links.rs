@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use aigaq_proto::link::StopCause;
+use aigaq_proto::link::{Fix, StopCause};
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, Sequence, frame, link};
 
 use super::Identity;
@@ -48,16 +48,16 @@ impl Links {
 
     /// Begins a recording.
     pub(super) fn start(&mut self, init: Bytes, codecs: String, at: Micros) -> Result<Link> {
-        let link = self.make(Content::Start { codecs }, init, (at, at))?;
+        let link = self.make(Content::Start { codecs }, init, (at, at), Vec::new())?;
         self.recording = Some(link.facts.sequence);
         Ok(link)
     }
 
-    /// One segment of the recording.
-    pub(super) fn media(&mut self, segment: Segment, at: Micros) -> Result<Link> {
+    /// One segment of the recording, and where it was captured.
+    pub(super) fn media(&mut self, segment: Segment, at: Micros, fixes: Vec<Fix>) -> Result<Link> {
         let recording = self.recording.ok_or_else(|| Error::new(Kind::Internal, "a segment outside of a recording"))?;
         let content = Content::Media { recording, ordinal: self.place.ordinal, independent: segment.independent };
-        let link = self.make(content, segment.bytes, (at, at.saturating_add(segment.duration_us)))?;
+        let link = self.make(content, segment.bytes, (at, at.saturating_add(segment.duration_us)), fixes)?;
         self.place.ordinal = self.place.ordinal.saturating_add(1);
         Ok(link)
     }
@@ -65,10 +65,10 @@ impl Links {
     /// Ends the recording.
     pub(super) fn stop(&mut self, cause: StopCause, at: Micros) -> Result<Link> {
         let recording = self.recording.take().ok_or_else(|| Error::new(Kind::Internal, "no recording to stop"))?;
-        self.make(Content::Stop { recording, cause }, Bytes::new(), (at, at))
+        self.make(Content::Stop { recording, cause }, Bytes::new(), (at, at), Vec::new())
     }
 
-    fn make(&mut self, content: Content, payload: Bytes, captured: (Micros, Micros)) -> Result<Link> {
+    fn make(&mut self, content: Content, payload: Bytes, captured: (Micros, Micros), fixes: Vec<Fix>) -> Result<Link> {
         let header = LinkHeader {
             recorder: self.identity.id,
             sequence: self.place.sequence,
@@ -78,7 +78,7 @@ impl Links {
             payload_length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
             payload_digest: Digest::of(&payload),
             content,
-            fixes: Vec::new(),
+            fixes,
         };
         let header_bytes = header.encode().context(Kind::Invalid, "a link cannot be made")?;
         let digest = link::digest(&header_bytes);

@@ -16,9 +16,10 @@ use aigaq_proto::{Micros, Sequence};
 use super::Identity;
 use super::links::{Link, Links};
 use super::run::{Observer, Pace};
-use super::source::Item;
+use super::source::{Item, Standing};
 use super::spool::Spool;
 use super::state::{Place, StateDir};
+use super::track::Track;
 use super::uplink::Greeting;
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
@@ -45,6 +46,7 @@ pub(super) struct Maker {
     pub(super) greeted: watch::Receiver<Option<Greeting>>,
     pub(super) start: Option<Micros>,
     pub(super) pace: Pace,
+    pub(super) track: Option<Track>,
     pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
     pub(super) observer: Arc<dyn Observer>,
@@ -92,6 +94,20 @@ impl Maker {
                     }
                     Err(fault) => Err(fault),
                 },
+                Some(Ok(Item::At(at))) => {
+                    timeline.at(at);
+                    continue;
+                }
+                Some(Ok(Item::End(cause))) => {
+                    self.stop(&mut links, cause, &mut timeline, &mut made).await?;
+                    init = None;
+                    continue;
+                }
+                Some(Ok(Item::Ask(ask))) => {
+                    let Place { sequence, ordinal, .. } = links.place();
+                    ask.answer(Standing { sequence, ordinal });
+                    continue;
+                }
                 Some(Ok(Item::Segment(segment))) => fits(&segment, greeting.payload_bytes_max).map(|()| segment),
             };
             let segment = match step {
@@ -110,7 +126,9 @@ impl Maker {
                 self.offer(&links, link, &mut made).await?;
             }
             timeline.end = captured_at.saturating_add(segment.duration_us);
-            let link = links.media(segment, captured_at)?;
+            let fixes =
+                self.track.as_ref().map(|track| track.fixes(captured_at, segment.duration_us)).unwrap_or_default();
+            let link = links.media(segment, captured_at, fixes)?;
             self.offer(&links, link, &mut made).await?;
         };
         self.stop(&mut links, cause, &mut timeline, &mut made).await?;
@@ -168,6 +186,13 @@ impl Maker {
 }
 
 impl Timeline {
+    /// The next segment begins at this time.
+    fn at(&mut self, at: Micros) {
+        self.begun.get_or_insert_with(|| (at, Instant::now()));
+        self.end = at;
+        self.zero = None;
+    }
+
     /// Device clock at the first sample of `segment`. In real time the first segment is released at once, so it was begun
     /// its own length ago.
     fn place(&mut self, segment: &Segment, start: Option<Micros>, pace: Pace, clock: &Clock) -> Micros {
@@ -231,6 +256,16 @@ mod tests {
         timeline.end = AT + 2_000_000;
         timeline.zero = None;
         assert_eq!(timeline.place(&segment(77, 1), Some(AT), Pace::Fast, &Clock::fixed(5)), AT + 2_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_knows_its_time_is_recorded_at_that_time() {
+        let mut timeline = timeline();
+        let place = |timeline: &mut Timeline, at| timeline.place(&segment(at, 1), None, Pace::Fast, &Clock::fixed(5));
+        timeline.at(AT);
+        assert_eq!([place(&mut timeline, 70), place(&mut timeline, 90)], [AT, AT + 20]);
+        timeline.at(AT - 1_000);
+        assert_eq!([place(&mut timeline, 0), place(&mut timeline, 30)], [AT - 1_000, AT - 970], "also back in time");
     }
 
     #[tokio::test(start_paused = true)]

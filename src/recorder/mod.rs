@@ -16,9 +16,11 @@ mod session;
 mod source;
 mod spool;
 mod state;
+mod track;
 mod uplink;
 
 pub use identity::Identity;
 pub use progress::Progress;
 pub use run::{Lost, Observer, Options, Pace, Report, record};
-pub use source::{CLIP, Item, Source};
+pub use source::{Ask, CLIP, Item, Source, Standing};
+pub use track::Track;

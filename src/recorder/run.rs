@@ -17,7 +17,7 @@ use super::source::Item;
 use super::spool::Spool;
 use super::state::StateDir;
 use super::uplink::{Tally, Uplink};
-use super::{Identity, Source};
+use super::{Identity, Source, Track};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -46,6 +46,8 @@ pub struct Options {
     pub pace: Pace,
     /// Where footage comes from.
     pub source: Source,
+    /// Where the recorder was, by its clock; `None` leaves links without positions.
+    pub track: Option<Track>,
     /// The recorder's clock.
     pub clock: Clock,
     /// Ends the recording: a `Stop` link, then the receipts that are missing, then the report.
@@ -66,6 +68,7 @@ impl Options {
             start: None,
             pace: Pace::RealTime,
             source,
+            track: None,
             clock: Clock::system(),
             stop: CancellationToken::new(),
             observer: None,
@@ -152,7 +155,7 @@ impl Observer for Unwatched {}
 /// What keeps it from going on: an identity that is in use or refused, a source that gives nothing, a receipt that does not
 /// verify. A fault of the source after its first segment is in the report instead.
 pub async fn record(options: Options) -> Result<Report> {
-    let Options { identity, state, server, start, pace, source, clock, stop, observer, endpoint } = options;
+    let Options { identity, state, server, start, pace, source, track, clock, stop, observer, endpoint } = options;
     let observer = observer.unwrap_or_else(|| Arc::new(Unwatched));
     let id = identity.id;
     let server = server.unwrap_or_else(|| identity.server.clone());
@@ -160,7 +163,7 @@ pub async fn record(options: Options) -> Result<Report> {
     let (state, local, last_receipt) = remembered(state).await?;
     let mut items = source.open();
     let mut first = Vec::new();
-    while !first.iter().any(|item| matches!(item, Item::Segment(_))) {
+    while !first.iter().any(|item| matches!(item, Item::Segment(_) | Item::Ask(_))) {
         match tokio::select! { item = items.recv() => item, () = stop.cancelled() => None } {
             Some(item) => first.push(item?),
             None => return Ok(Report::empty(id)),
@@ -181,7 +184,8 @@ pub async fn record(options: Options) -> Result<Report> {
         greeting,
         tally: tally.clone(),
     };
-    let maker = Maker { identity, spool: spool.clone(), state, local, greeted, start, pace, clock, stop, observer };
+    let maker =
+        Maker { identity, spool: spool.clone(), state, local, greeted, start, pace, track, clock, stop, observer };
     let mut uplink = std::pin::pin!(uplink.run(last_receipt));
     let made = tokio::select! {
         made = maker.run(first, items) => made?,

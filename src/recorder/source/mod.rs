@@ -3,6 +3,8 @@
 //! A source runs on a thread of its own, because files and pipes block, and stops reading when nobody takes its items.
 //! What it gives are the bytes that it read; only [`Source::Loop`], the bundled clip, is moved in time.
 
+mod item;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,29 +16,17 @@ use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::retime::Loop;
-use crate::media::{self, Cutter, Event, Fragmenter, Segment};
+use crate::media::{self, Cutter, Event, Fragmenter};
+
+pub use item::{Ask, Item, Standing};
 
 /// The bundled clip: fragmented MP4, twelve seconds, made to loop.
-pub const CLIP: &[u8] = include_bytes!("../../deploy/clip/clip.mp4");
+pub const CLIP: &[u8] = include_bytes!("../../../deploy/clip/clip.mp4");
 
 /// Items that are read ahead of the recorder.
 const ITEMS_AHEAD: usize = 2;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 * 1024;
-
-/// What a source gives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
-    /// A recording begins.
-    Init {
-        /// The initialisation segment.
-        bytes: Bytes,
-        /// RFC 6381 codecs.
-        codecs: String,
-    },
-    /// One link's worth of media of the recording that began last.
-    Segment(Segment),
-}
 
 /// Where footage comes from.
 #[derive(Debug)]

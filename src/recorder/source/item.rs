@@ -1,0 +1,57 @@
+//! What a source gives: the pieces of recordings, in order, and questions about what became of them.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use aigaq_proto::link::StopCause;
+use aigaq_proto::{Micros, Sequence};
+
+use crate::media::Segment;
+
+/// What a source gives.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A recording begins.
+    Init {
+        /// The initialisation segment.
+        bytes: Bytes,
+        /// RFC 6381 codecs.
+        codecs: String,
+    },
+    /// The first sample of the next segment was captured at this time, device clock. A source that does not say so is
+    /// recorded now, or from the start that was given, one recording after the other.
+    At(Micros),
+    /// One link's worth of media of the recording that began last.
+    Segment(Segment),
+    /// The recording ends here, and this is why. Without it a recording ends where the next begins or the source ends.
+    End(StopCause),
+    /// Where does the chain stand now that everything before this item is in the spool?
+    Ask(Ask),
+}
+
+/// A question to the recorder.
+#[derive(Debug, Clone)]
+pub struct Ask(mpsc::Sender<Standing>);
+
+/// Where the chain stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Sequence of the next link.
+    pub sequence: Sequence,
+    /// Number of the next segment: one is added for each, and for nothing else.
+    pub ordinal: u64,
+}
+
+impl Ask {
+    /// A question, and where its answer comes: nothing if the recorder ends before.
+    #[must_use]
+    pub fn new() -> (Self, mpsc::Receiver<Standing>) {
+        let (reply, answer) = mpsc::channel(1);
+        (Self(reply), answer)
+    }
+
+    /// Answers.
+    pub(in crate::recorder) fn answer(&self, standing: Standing) {
+        let _ = self.0.try_send(standing);
+    }
+}
