@@ -11,13 +11,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("media", &[]),
     ("http", &[]),
+    ("est", &[]),
     ("log", &["store"]),
     ("chain", &["log", "store"]),
     ("commit", &["chain", "log", "store"]),
-    ("enrol", &["log", "store"]),
+    ("enrol", &["est", "http", "log", "store"]),
     ("ingest", &["commit", "enrol", "log", "store"]),
     ("lookup", &["enrol", "http", "log", "media", "store"]),
-    ("recorder", &["media"]),
+    ("recorder", &["est", "media"]),
     ("check", &["log", "store"]),
 ];
 

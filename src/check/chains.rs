@@ -22,9 +22,9 @@ struct Sum {
     quarantined: u32,
 }
 
-/// The key of a recorder.
+/// The keys of a recorder.
 enum Key {
-    Known(PublicKey),
+    Known(Vec<PublicKey>),
     Missing,
     Unread,
 }
@@ -155,20 +155,24 @@ impl<'a> Chains<'a, '_, '_> {
 
     fn signed(&mut self, recorder: RecorderId, digest: &Digest, signature: &[u8]) -> Result<()> {
         let enrolled = self.keys.entry(recorder).or_insert_with(|| match self.store.recorder(recorder) {
-            Ok(Some(enrolled)) => PublicKey::from_spki(&enrolled.spki).map_or(Key::Missing, Key::Known),
+            Ok(Some(enrolled)) => {
+                let keys = enrolled.keys.iter().filter_map(|key| PublicKey::from_spki(&key.spki).ok());
+                Key::Known(keys.collect())
+            }
             Ok(None) => Key::Missing,
             Err(_) => Key::Unread,
         });
-        let key = match enrolled {
-            Key::Known(key) => key,
-            Key::Missing => return Err(damaged("no key of its recorder is enrolled")),
+        let keys = match enrolled {
+            Key::Known(keys) if !keys.is_empty() => keys,
+            Key::Known(_) | Key::Missing => return Err(damaged("no key of its recorder is enrolled")),
             Key::Unread => {
                 self.findings.not_checked("signatures", 1);
                 return Ok(());
             }
         };
         let signature = signature.try_into().map_err(|_| damaged("its signature has not 64 bytes"))?;
-        key.verify(digest, signature).context(Kind::Damaged, "its signature does not verify")
+        let verifies = keys.iter().any(|key| key.verify(digest, signature).is_ok());
+        if verifies { Ok(()) } else { Err(damaged("its signature does not verify")) }
     }
 
     fn body(&mut self, body: &Body, digest: Digest, owner: (RecorderId, Option<Sequence>)) -> Result<()> {

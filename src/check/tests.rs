@@ -19,7 +19,8 @@ use crate::store::engine::memory::Memory;
 use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::records::{
-    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, QuarantineRecord, RecorderKind, RecorderRecord,
+    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, QuarantineRecord, RecorderKey, RecorderKind,
+    RecorderRecord,
 };
 use crate::store::{Commit, NewLink, NewQuarantine, Settings, Store, keys};
 
@@ -200,8 +201,8 @@ impl Rig {
 }
 
 fn enrolled(id: RecorderId, spki: Vec<u8>) -> RecorderRecord {
-    let (department, label) = ("Astana".into(), String::new());
-    RecorderRecord { id, kind: RecorderKind::Officer, department, label, spki, enrolled_at: 1 }
+    let key = RecorderKey { spki, since: 1, not_after: None };
+    RecorderRecord { id, ..RecorderRecord::new(RecorderKind::Officer, "Astana".into(), String::new(), key) }
 }
 
 fn entry() -> AuditRecord {

@@ -17,11 +17,12 @@ pub(super) enum Fate {
     Quota,
     StorageFull,
     Busy,
+    Revoked,
     Failed,
 }
 
 impl Fate {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Stored,
         Self::Duplicate,
         Self::Fork,
@@ -30,6 +31,7 @@ impl Fate {
         Self::Quota,
         Self::StorageFull,
         Self::Busy,
+        Self::Revoked,
         Self::Failed,
     ];
 
@@ -43,6 +45,7 @@ impl Fate {
             Self::Quota => "quota",
             Self::StorageFull => "storage_full",
             Self::Busy => "busy",
+            Self::Revoked => "revoked",
             Self::Failed => "failed",
         }
     }

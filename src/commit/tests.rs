@@ -17,6 +17,7 @@ use crate::error::Kind;
 use crate::log::{Identity, Log};
 use crate::store::Store;
 use crate::store::engine::memory::{FailAt, Memory};
+use crate::store::records::{RecorderKey, RecorderKind, RecorderRecord, Revocation};
 
 #[derive(Debug, Clone)]
 struct Link {
@@ -402,4 +403,25 @@ async fn the_writer_ends_when_nobody_can_reach_it_any_more() {
     let (queue, mut handle) = rig.start(Settings::default());
     drop(queue);
     handle.wait().await.unwrap();
+}
+
+#[test]
+fn a_revoked_recorder_brings_nothing_more_and_keeps_what_it_brought() {
+    let mut rig = Rig::new();
+    let links = chain(1, 3);
+    rig.receipts(&links[..1]);
+    let key = RecorderKey { spki: vec![1], since: 1, not_after: None };
+    let record = RecorderRecord {
+        id: links[0].header.recorder,
+        revoked: Some(Revocation { at: 2, by: "command line".into(), reason: "stolen".into() }),
+        ..RecorderRecord::new(RecorderKind::Officer, "Astana".into(), String::new(), key)
+    };
+    rig.store.enrol(&record).unwrap();
+    for mut again in [rig.restart(), rig] {
+        assert_eq!(again.settle(&links[..2], None), [None, None], "no answer, not even for a duplicate");
+        assert_eq!(again.metric("aigaq_segments_total", "revoked"), 2.0);
+        assert!(again.store.link(links[0].header.recorder, 0).unwrap().is_some());
+        assert!(again.store.link(links[0].header.recorder, 1).unwrap().is_none());
+        again.receipts(&chain(2, 2));
+    }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::again::Again;
 use super::answer::{Answers, Teller};
 use super::batch::{Batch, Next, Pace, Policy};
-use super::metrics::Metrics;
+use super::metrics::{Fate, Metrics};
 use super::plan::Plan;
 use super::{Settings, Submission};
 use crate::chain::Heads;
@@ -121,8 +121,15 @@ impl Writer {
     }
 
     fn settle_whole(&mut self, batch: Vec<Submission>) -> Result<()> {
+        let store = self.store.clone();
+        let revoked = store.revoked();
         let mut plan = Plan::begin(&mut self.heads, &self.log);
         for submission in batch {
+            if revoked.contains(submission.header.recorder) {
+                // No answer: its connection is being closed, which says why.
+                self.metrics.link(Fate::Revoked);
+                continue;
+            }
             plan.add(submission).or_else(|error| self.answers.failed(error))?;
         }
         let commit = plan.commit(self.store.next_commit());

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use aigaq_proto::{Micros, RecorderId};
 use aws_lc_rs::signature::Ed25519KeyPair;
+use data_encoding::HEXLOWER;
 use rcgen::{KeyPair, PublicKeyData as _};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log;
-use crate::store::records::{RecorderKind, RecorderRecord};
+use crate::store::records::RecorderKind;
 
 pub use authority::{Authority, ServerIdentity};
 pub(crate) use files::{SECRET, read, write};
@@ -79,6 +80,9 @@ struct EnrolledFile {
     /// DER `SubjectPublicKeyInfo`, hexadecimal.
     spki: String,
     enrolled_at: Micros,
+    /// When its certificate ends; absent where an existing CA says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_after: Option<Micros>,
 }
 
 /// Makes a key and a certificate for a new recorder: `cert.pem`, `key.pem` (Ed25519, PKCS #8 version 1, mode 0600), `ca.pem` and
@@ -114,15 +118,16 @@ pub fn enrol(data: &Path, request: EnrolRequest, out: &Path, clock: &Clock) -> R
     files::write(&out.join("cert.pem"), certificate.pem().as_bytes(), files::PUBLIC)?;
     files::write(&out.join("ca.pem"), authority.pem().as_bytes(), files::PUBLIC)?;
     files::write(&out.join("recorder.toml"), text(&about)?.as_bytes(), files::PUBLIC)?;
-    let record = RecorderRecord {
-        id,
+    let word = EnrolledFile {
+        id: id.to_string(),
         kind: request.kind,
         department: request.department,
         label: request.label,
-        spki,
+        spki: HEXLOWER.encode(&spki),
         enrolled_at: clock.now(),
+        not_after: Some(clock.now().saturating_add(micros(RECORDER_LIFE))),
     };
-    leave_word(data, &record)?;
+    leave_word(data, &word)?;
     Ok(id)
 }
 
@@ -161,18 +166,14 @@ fn is_address(text: &str) -> bool {
     is_host && port.chars().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn leave_word(data: &Path, record: &RecorderRecord) -> Result<()> {
+fn leave_word(data: &Path, word: &EnrolledFile) -> Result<()> {
     let dir = data.join(registry::DIR);
     files::make_private_dir(&dir)?;
-    let file = EnrolledFile {
-        id: record.id.to_string(),
-        kind: record.kind,
-        department: record.department.clone(),
-        label: record.label.clone(),
-        spki: record.spki.iter().map(|byte| format!("{byte:02x}")).collect(),
-        enrolled_at: record.enrolled_at,
-    };
-    files::write(&dir.join(format!("{}.toml", record.id)), text(&file)?.as_bytes(), files::SECRET)
+    files::write(&dir.join(format!("{}.toml", word.id)), text(word)?.as_bytes(), files::SECRET)
+}
+
+fn micros(duration: Duration) -> Micros {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn text<T: Serialize>(value: &T) -> Result<String> {

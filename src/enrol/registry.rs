@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use aigaq_proto::{Digest, RecorderId};
+use data_encoding::HEXLOWER;
 
 use super::{EnrolledFile, files};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
-use crate::store::records::RecorderRecord;
+use crate::store::records::{RecorderKey, RecorderRecord};
 
 /// The directory within the data directory where word of new recorders is left.
 pub(super) const DIR: &str = "enrolled";
@@ -36,7 +37,9 @@ struct Known {
 impl Known {
     fn insert(&mut self, record: RecorderRecord) {
         let record = Arc::new(record);
-        self.by_key.insert(Digest::of(&record.spki), Arc::clone(&record));
+        for key in &record.keys {
+            self.by_key.insert(Digest::of(&key.spki), Arc::clone(&record));
+        }
         self.by_id.insert(record.id, record);
     }
 }
@@ -155,33 +158,12 @@ fn read_record(path: &Path) -> Result<Option<RecorderRecord>> {
     let damaged = |what: &str| Error::new(Kind::Invalid, format!("{}: {what}", path.display()));
     let Some(text) = files::read(path)? else { return Ok(None) };
     let file: EnrolledFile = toml::from_str(&text).map_err(|_| damaged("not the word of an enrolment"))?;
-    let spki = bytes_of_hex(&file.spki).ok_or_else(|| damaged("the key is not hexadecimal"))?;
+    let spki = HEXLOWER.decode(file.spki.as_bytes()).map_err(|_| damaged("the key is not hexadecimal"))?;
     aigaq_proto::signature::PublicKey::from_spki(&spki).map_err(|_| damaged("the key is not one for recorders"))?;
     let id = RecorderId::of_spki(&spki);
     if file.id != id.to_string() || path.file_stem().is_none_or(|stem| stem.to_string_lossy() != file.id) {
         return Err(damaged("the identity is not that of the key"));
     }
-    Ok(Some(RecorderRecord {
-        id,
-        kind: file.kind,
-        department: file.department,
-        label: file.label,
-        spki,
-        enrolled_at: file.enrolled_at,
-    }))
-}
-
-fn bytes_of_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok())).collect();
-    let digits = digits?;
-    if digits.len() % 2 != 0 {
-        return None;
-    }
-    Some(
-        digits
-            .chunks_exact(2)
-            .filter_map(|pair| if let [high, low] = pair { Some(high << 4 | low) } else { None })
-            .collect(),
-    )
+    let key = RecorderKey { spki, since: file.enrolled_at, not_after: file.not_after };
+    Ok(Some(RecorderRecord::new(file.kind, file.department, file.label, key)))
 }

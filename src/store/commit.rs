@@ -170,14 +170,15 @@ impl Store {
         Ok(())
     }
 
-    /// Makes an enrolment durable. The same again changes nothing.
+    /// Makes what is known of a recorder durable, in the place of what was known before. With a revocation no commit brings
+    /// a link of the recorder once this has returned.
     ///
     /// # Errors
     /// As [`Store::commit`].
     pub fn enrol(&self, recorder: &RecorderRecord) -> Result<()> {
         let mut batch = Batch::default();
         batch.put(Family::Recorders, keys::recorder(recorder.id), records::encode(recorder)?);
-        self.inner.engine.commit(&[], &batch)
+        self.with_revocation(recorder, || self.inner.engine.commit(&[], &batch))
     }
 
     /// Makes an audit entry durable. May be called from many threads, also while a commit is under way.

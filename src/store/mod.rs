@@ -1,7 +1,7 @@
 //! The only room that knows disks: what is durable, under which key, and how it is read back.
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
-//! `commit`, the reading of small things in `ledger`, the reading of payloads in `footage`, every key in [`keys`], every
+//! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, the reading of payloads in `footage`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -13,6 +13,7 @@ mod footage;
 pub mod keys;
 mod ledger;
 pub mod records;
+mod revoked;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
 pub use engine::{Direction, Space};
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
+pub use revoked::Revoked;
 
 use crate::error::{Error, Kind, Result};
 use engine::memory::Memory;
@@ -32,7 +34,7 @@ use engine::{Batch, Engine, Family};
 /// Where the store lies within a data directory.
 pub const DIR: &str = "store";
 /// Version of everything on disk; a store with another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Items in a full tile of the log; a row never crosses a multiple of it.
 pub const TILE_ITEMS: u64 = 256;
 /// Length of an item of the log's level 0, bytes: an entry.
@@ -88,6 +90,7 @@ struct Inner {
     footage_floor: AtomicU32,
     /// How often the store was opened, in the upper half, and the audit entries since then.
     audit_counter: AtomicU64,
+    revoked: revoked::Set,
 }
 
 impl Store {
@@ -127,6 +130,7 @@ impl Store {
             last_commit: AtomicU64::new(0),
             footage_floor: AtomicU32::new(0),
             audit_counter: AtomicU64::new(0),
+            revoked: revoked::Set::default(),
         };
         Self { inner: Arc::new(fresh) }
     }
@@ -143,6 +147,7 @@ impl Store {
         let opens = engine.get(Family::Meta, keys::META_OPENS)?;
         let opens = opens.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))? + 1;
         let store = Self::loaded(engine, retention_days)?;
+        store.load_revoked()?;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
         batch.put(Family::Meta, keys::META_OPENS, opens.to_be_bytes());
@@ -171,6 +176,7 @@ impl Store {
             last_commit: AtomicU64::new(last_commit),
             footage_floor: AtomicU32::new(floor),
             audit_counter: AtomicU64::new(0),
+            revoked: revoked::Set::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

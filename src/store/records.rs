@@ -209,7 +209,7 @@ pub enum RecorderKind {
 /// An enrolled recorder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecorderRecord {
-    /// Its identity.
+    /// Its identity: that of the first of its keys.
     pub id: RecorderId,
     /// What carries it.
     pub kind: RecorderKind,
@@ -217,11 +217,51 @@ pub struct RecorderRecord {
     pub department: String,
     /// What people call it.
     pub label: String,
-    /// The enrolled public key, DER `SubjectPublicKeyInfo`.
-    #[serde(with = "serde_bytes")]
-    pub spki: Vec<u8>,
+    /// Every key that it has had, oldest first; never empty. Old ones stay, because links are signed with them.
+    pub keys: Vec<RecorderKey>,
     /// When it was enrolled.
     pub enrolled_at: Micros,
+    /// Set once and for ever: nothing of the recorder is taken any more. What was taken before stays.
+    pub revoked: Option<Revocation>,
+}
+
+impl RecorderRecord {
+    /// A recorder that enrols with its first key.
+    #[must_use]
+    pub fn new(kind: RecorderKind, department: String, label: String, key: RecorderKey) -> Self {
+        let (id, enrolled_at) = (RecorderId::of_spki(&key.spki), key.since);
+        Self { id, kind, department, label, keys: vec![key], enrolled_at, revoked: None }
+    }
+
+    /// The key with this DER `SubjectPublicKeyInfo`, if it is one of the recorder's.
+    #[must_use]
+    pub fn key(&self, spki: &[u8]) -> Option<&RecorderKey> {
+        self.keys.iter().find(|key| key.spki == spki)
+    }
+}
+
+/// A key of a recorder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecorderKey {
+    /// DER `SubjectPublicKeyInfo`.
+    #[serde(with = "serde_bytes")]
+    pub spki: Vec<u8>,
+    /// Since when it is enrolled.
+    pub since: Micros,
+    /// When the newest certificate that this server gave it ends; it opens nothing after that. `None` for a key whose
+    /// certificates come from an existing CA: those say by themselves when they end.
+    pub not_after: Option<Micros>,
+}
+
+/// That a recorder's identity was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// Server clock.
+    pub at: Micros,
+    /// Who did it, such as `token:first-start` or `command line`.
+    pub by: String,
+    /// Why, for people; may be empty.
+    pub reason: String,
 }
 
 /// One disclosure or denial: who, when, from where, what, outcome.

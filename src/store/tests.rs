@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::engine::memory::{FailAt, Memory};
 use super::engine::{Direction, Engine, Family};
 use super::records::{AuditRecord, Body, LinkRecord, QuarantineRecord, TimelineKind};
-use super::{Commit, LogRow, NewLink, NewQuarantine, Store, keys};
+use super::{Commit, FORMAT, LogRow, NewLink, NewQuarantine, Store, keys};
 use crate::error::Kind;
 
 const RECORDER: RecorderId = RecorderId([3; 16]);
@@ -229,7 +229,7 @@ fn audit_entries_of_one_moment_are_all_kept_also_over_restarts() {
 fn a_store_of_another_format_is_refused() {
     let memory = Memory::default();
     drop(open(&memory));
-    memory.set_value(Family::Meta, keys::META_FORMAT, Some(2_u32.to_be_bytes().to_vec()));
+    memory.set_value(Family::Meta, keys::META_FORMAT, Some((FORMAT + 1).to_be_bytes().to_vec()));
     assert_eq!(Store::with_engine(Arc::new(memory)).unwrap_err().kind(), Kind::Invalid);
 }
 

@@ -8,7 +8,7 @@ use aigaq::log::{Identity, Log};
 use aigaq::lookup::{self, Readiness};
 use aigaq::store::Store;
 use aigaq::store::engine::memory::Memory;
-use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKind, RecorderRecord};
+use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKey, RecorderKind, RecorderRecord};
 use aigaq::{Clock, store};
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::SigningKey;
@@ -78,9 +78,9 @@ impl Rig {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
         let spki = key.public_key().unwrap().to_spki();
-        let id = RecorderId::of_spki(&spki);
-        let (department, label) = (department.to_owned(), "label".to_owned());
-        let record = RecorderRecord { id, kind, department, label, spki, enrolled_at: BEGIN };
+        let enrolled = RecorderKey { spki, since: BEGIN, not_after: None };
+        let record = RecorderRecord::new(kind, department.to_owned(), "label".to_owned(), enrolled);
+        let id = record.id;
         self.store.enrol(&record).unwrap();
         Device { id, key, chain: Chain::new(id, BEGIN) }
     }
