@@ -9,7 +9,9 @@
 )]
 
 pub mod chain;
+pub mod gateway;
 pub mod process;
+pub mod relay;
 pub mod session;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,144 @@
+//! A reference recorder that a test films with, and what it saw.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use aigaq::media::Segment;
+use aigaq::recorder::{Identity, Item, Observer, Options, Pace, Report, Source, record};
+use aigaq_proto::{RecorderId, Sequence};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::support::gateway::Gateway;
+
+/// Longest that anything here may take; only a failure takes it.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a segment lasts.
+pub(crate) const SEGMENT_US: u64 = 2_000_000;
+
+/// Waits until a question is answered with something.
+pub(crate) async fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tick.tick().await;
+            if let Some(answer) = ask() {
+                return answer;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(answer) => answer,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}
+
+/// When links were made and when their receipts came, and what the recorder told people.
+#[derive(Default)]
+pub(crate) struct Seen {
+    made: Mutex<BTreeMap<Sequence, (Instant, usize)>>,
+    receipts: Mutex<BTreeMap<Sequence, Instant>>,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Observer for Seen {
+    fn link(&self, sequence: Sequence, bytes: usize) {
+        self.made.lock().unwrap().insert(sequence, (Instant::now(), bytes));
+    }
+
+    fn receipt(&self, sequence: Sequence, _bytes: usize, _waited: Duration) {
+        let before = self.receipts.lock().unwrap().insert(sequence, Instant::now());
+        assert!(before.is_none(), "link {sequence} settles once");
+    }
+
+    fn note(&self, text: &str) {
+        self.notes.lock().unwrap().push(text.to_owned());
+    }
+}
+
+/// The recorder.
+pub(crate) struct Device {
+    pub(crate) id: RecorderId,
+    pub(crate) seen: Arc<Seen>,
+    feed: Option<mpsc::Sender<aigaq::Result<Item>>>,
+    recording: Option<JoinHandle<aigaq::Result<Report>>>,
+    filmed: u64,
+}
+
+impl Device {
+    /// Enrols a recorder and starts it towards these addresses.
+    pub(crate) fn start(gateway: &Gateway, towards: &[SocketAddr]) -> Self {
+        Self::start_with(gateway, towards, |_| {})
+    }
+
+    /// The same with its options changed.
+    pub(crate) fn start_with(gateway: &Gateway, towards: &[SocketAddr], change: impl FnOnce(&mut Options)) -> Self {
+        let dir = gateway.enrol("device").dir;
+        let (feed, items) = mpsc::channel(1);
+        let mut options = Options::new(Identity::load(&dir).unwrap(), Source::Feed(items));
+        let seen = Arc::new(Seen::default());
+        let towards: Vec<_> = towards.iter().map(SocketAddr::to_string).collect();
+        options.server = Some(towards.join(","));
+        options.pace = Pace::Fast;
+        options.observer = Some(seen.clone());
+        change(&mut options);
+        let id = options.identity.id;
+        let recording = Some(tokio::spawn(record(options)));
+        Self { id, seen, feed: Some(feed), recording, filmed: 0 }
+    }
+
+    /// Makes so many segments of so many bytes, each as soon as the recorder takes it.
+    pub(crate) async fn film(&mut self, segments: u64, bytes: usize) {
+        let feed = self.feed.as_ref().unwrap();
+        if self.filmed == 0 {
+            let init = Item::Init { bytes: Bytes::from_static(b"initialisation"), codecs: String::new() };
+            feed.send(Ok(init)).await.unwrap();
+        }
+        for _ in 0..segments {
+            let payload: Vec<u8> = (0..bytes as u64).map(|at| ((at + self.filmed * 31) % 251) as u8).collect();
+            let decode_time_us = self.filmed * SEGMENT_US;
+            let segment = Segment { bytes: payload.into(), decode_time_us, duration_us: SEGMENT_US, independent: true };
+            feed.send(Ok(Item::Segment(segment))).await.unwrap();
+            self.filmed += 1;
+        }
+    }
+
+    /// Waits until everything that was filmed has its receipt.
+    pub(crate) async fn has_receipts(&self) {
+        let wanted = usize::try_from(self.filmed).unwrap() + 1;
+        until("the receipts", || (self.seen.receipts.lock().unwrap().len() >= wanted).then_some(())).await;
+    }
+
+    /// Ends the recording and waits for the recorder's report.
+    pub(crate) async fn end(&mut self) -> aigaq::Result<Report> {
+        self.feed = None;
+        let ended = tokio::time::timeout(PATIENCE, self.recording.take().unwrap()).await;
+        ended.unwrap_or_else(|_| panic!("it does not end: {:?}", self.notes())).unwrap()
+    }
+
+    /// Ends the recording: every link has one receipt and is stored once, and the server has nothing else.
+    pub(crate) async fn ends_whole(&mut self, gateway: &Gateway) -> Report {
+        let report = self.end().await.unwrap();
+        assert_eq!((report.links, &report.lost), (report.receipts, &Vec::new()), "{:?}", self.notes());
+        let sequences: Vec<_> = self.seen.receipts.lock().unwrap().keys().copied().collect();
+        assert_eq!(sequences, (0..report.links).collect::<Vec<_>>(), "a receipt for each");
+        assert_eq!(gateway.durable(self.id), sequences, "what has a receipt is stored");
+        assert_eq!(gateway.store.log_size().unwrap(), report.links, "nothing is stored twice");
+        assert_eq!(gateway.metric("aigaq_forks_total", None), 0, "no fork");
+        assert_eq!(gateway.metric("aigaq_quarantine_total", None), 0, "nothing spoilt");
+        report
+    }
+
+    /// The payloads of all links, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.seen.made.lock().unwrap().values().map(|(_, bytes)| *bytes as u64).sum()
+    }
+
+    /// What the recorder told people.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.seen.notes.lock().unwrap().clone()
+    }
+}

@@ -1,0 +1,105 @@
+//! A server without its HTTP side, in this process: a store in memory, the writer, and ingest on a free port.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use aigaq::enrol::{Authority, Registry};
+use aigaq::ingest::{self, Settings};
+use aigaq::store::Store;
+use aigaq::{Clock, commit, log};
+use aigaq_proto::Sequence;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Identity;
+
+/// The server.
+pub struct Gateway {
+    pub dir: Arc<TempDir>,
+    pub store: Store,
+    pub address: SocketAddr,
+    metrics: prometheus::Registry,
+    shutdown: CancellationToken,
+    serving: JoinHandle<aigaq::Result<()>>,
+    _writer: commit::WriterHandle,
+}
+
+impl Gateway {
+    pub async fn start(settings: Settings) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::over(dir, Store::memory(), "127.0.0.1:0".parse().unwrap(), settings)
+    }
+
+    fn over(dir: Arc<TempDir>, store: Store, address: SocketAddr, settings: Settings) -> Self {
+        let (metrics, clock) = (prometheus::Registry::new(), Clock::system());
+        let authority = Authority::load_or_create(dir.path(), &clock).unwrap();
+        let identity = log::Identity::load_or_create(dir.path()).unwrap();
+        let log = log::Log::open(store.clone(), identity, None).unwrap();
+        let reader = log.reader();
+        let commit_metrics = commit::Metrics::register(&metrics).unwrap();
+        let (queue, writer) =
+            commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), commit_metrics).unwrap();
+        let gateway = ingest::Gateway {
+            store: store.clone(),
+            log: reader,
+            queue,
+            registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
+            clock,
+            settings,
+            metrics: ingest::Metrics::register(&metrics).unwrap(),
+        };
+        let server = ingest::bind(address, &authority, &gateway, dir.path()).unwrap();
+        let address = server.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));
+        Self { dir, store, address, metrics, shutdown, serving, _writer: writer }
+    }
+
+    /// Enrols a recorder; where its files are.
+    pub fn enrol(&self, name: &str) -> Identity {
+        Identity::enrol(self.dir.path(), &self.dir.path().join(name))
+    }
+
+    /// Drains and ends. The store and the keys stay for [`Ended::start`].
+    pub async fn stop(self) -> Ended {
+        self.shutdown.cancel();
+        self.serving.await.unwrap().unwrap();
+        Ended { dir: self.dir, store: self.store, address: self.address }
+    }
+
+    /// The sum of a metric over the samples that have this label, or over all.
+    pub fn metric(&self, name: &str, label: Option<&str>) -> u64 {
+        let families = self.metrics.gather();
+        let samples = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let of_label = samples
+            .filter(|sample| label.is_none_or(|label| sample.get_label().iter().any(|pair| pair.value() == label)));
+        of_label.map(|sample| (sample.get_counter().get_value() + sample.get_gauge().get_value()) as u64).sum()
+    }
+
+    /// Sequences that are durable of a recorder, in order.
+    pub fn durable(&self, recorder: aigaq_proto::RecorderId) -> Vec<Sequence> {
+        let known = self.store.head(recorder).unwrap().unwrap_or_default().chain.known();
+        known.into_iter().flat_map(|range| range.first..=range.last).collect()
+    }
+
+    /// Where the keys are.
+    pub fn data(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// A server that was stopped.
+pub struct Ended {
+    dir: Arc<TempDir>,
+    store: Store,
+    address: SocketAddr,
+}
+
+impl Ended {
+    /// The same server again, at the same address.
+    pub fn start(self, settings: Settings) -> Gateway {
+        Gateway::over(self.dir, self.store, self.address, settings)
+    }
+}
