@@ -3,9 +3,10 @@
 //!
 //! The rooms, in the order in which a segment passes them: [`ingest`] (QUIC in) → [`commit`] (one writer, one sync for many) →
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
-//! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another. [`http`] is the listener of
-//! all that speaks it, [`enrol`] makes identities, [`est`] is what it and devices say to one another, [`recorder`] is the
-//! reference recorder, [`server`] puts the parts together, [`cli`] is the command line.
+//! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
+//! recorders in the field both tell and ask [`fleet`]. [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
+//! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`server`] puts the parts together,
+//! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
 //! a room of the server.
@@ -25,6 +26,8 @@ pub mod config;
 pub mod enrol;
 pub mod error;
 pub mod est;
+#[cfg(feature = "server")]
+pub mod fleet;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{http, ingest, lookup, store};
+use crate::{fleet, http, ingest, lookup, store};
 
 pub use data::DataDir;
 use parts::{Opened, Tasks};
@@ -85,6 +85,7 @@ impl Server {
         tasks.spawn("operations", http::serve(ops, ops_router, None, listeners.clone()));
         let router = lookup::router(opened.lookup(&clock)?);
         tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
+        tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
         tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
         readiness.set(true);
@@ -131,6 +132,7 @@ impl Server {
         self.tasks.finish("api").await?;
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;
+        self.tasks.finish("fleet").await?;
         let store = self.store.clone();
         parts::blocking(move || store.close()).await?;
         tracing::info!("stopped");

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aigaq::enrol::{Authority, Registry, SERVER_NAME};
+use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Gateway, Settings};
 use aigaq::store::Store;
 use aigaq::{Clock, commit, log};
@@ -20,7 +21,7 @@ use aigaq_proto::link::digest;
 use aigaq_proto::message::{
     Advice, ChainEnd, Claim, Hello, Receipt, Refusal, RefusalReason, SpoolSummary, Status, Welcome,
 };
-use aigaq_proto::{Digest, LinkHeader, RecorderId, receipt, wire};
+use aigaq_proto::{Digest, LinkHeader, RecorderId, SequenceRange, receipt, wire};
 use bytes::Bytes;
 use quinn::{ConnectionError, VarInt};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
@@ -99,6 +100,7 @@ impl Rig {
         let gateway = Gateway {
             store: store.clone(),
             log: reader,
+            fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
             queue,
             registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
             clock: clock.clone(),
@@ -173,11 +175,20 @@ struct Recorder {
 
 impl Recorder {
     async fn greet(connection: quinn::Connection, identity: &Identity, last_receipt: Option<Receipt>) -> Self {
+        Self::greet_holding(connection, identity, last_receipt, Vec::new()).await
+    }
+
+    async fn greet_holding(
+        connection: quinn::Connection,
+        identity: &Identity,
+        last_receipt: Option<Receipt>,
+        waiting: Vec<SequenceRange>,
+    ) -> Self {
         let (mut control, mut answers) = connection.open_bi().await.unwrap();
         let hello = Hello {
             software: "wire test".to_owned(),
             clock: Clock::system().now(),
-            spool: SpoolSummary::default(),
+            spool: SpoolSummary { waiting, ..SpoolSummary::default() },
             last_receipt,
         };
         control.write_all(&Control::Hello(hello).encode().unwrap()).await.unwrap();
@@ -1085,4 +1096,19 @@ async fn a_stop_lets_a_claim_be_answered() {
     assert!(matches!(recorder.next().await, Control::Drain(_)));
     drop(recorder.control.finish());
     assert_eq!(recorder.closed().await.0, Some(Code::Draining));
+}
+
+#[tokio::test]
+async fn sequences_that_were_announced_are_reserved_for_ever() {
+    let rig = Rig::start().await;
+    let identity = rig.enrol("a");
+    let waiting = vec![SequenceRange { first: 3, last: 7 }];
+    let connection = rig.connection(client_config(&identity)).await.unwrap();
+    let recorder = Recorder::greet_holding(connection, &identity, None, waiting).await;
+    assert_eq!(recorder.welcome.reserved, Some(7));
+    recorder.connection.close(VarInt::from_u32(0), b"");
+    let mut again = rig.connect(&identity).await;
+    assert_eq!((again.welcome.newest, again.welcome.reserved), (None, Some(7)));
+    again.accepted(&chain(&identity).start(&identity.signing)).await;
+    assert_eq!(rig.connect(&identity).await.welcome.reserved, Some(7));
 }

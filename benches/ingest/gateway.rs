@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aigaq::Clock;
 use aigaq::commit::{self, WriterHandle};
 use aigaq::enrol::{Authority, Registry};
+use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Gateway};
 use aigaq::log::{Identity, Log};
 use aigaq::store::Store;
@@ -38,6 +39,7 @@ pub fn start(store: Store, data: &Path) -> Running {
         store: store.clone(),
         queue,
         log: reader,
+        fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
         registry,
         clock,
         settings: ingest::Settings::default(),

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use aigaq_proto::chain::{Chain, Joint};
 use aigaq_proto::signature::PublicKey;
-use aigaq_proto::{Digest, LinkHeader, RecorderId, Sequence, link};
+use aigaq_proto::{Content, Digest, LinkHeader, RecorderId, Sequence, link};
 
 use super::footage::Owned;
 use super::tree::{Claim, Log};
 use super::{Findings, Walk, place_of, walk};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::engine::{Entry, Family};
-use crate::store::records::{self, Body, HeadRecord, LinkRecord, QuarantineRecord, TimelineRecord};
+use crate::store::records::{self, Body, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, TimelineRecord};
 use crate::store::{Store, keys};
 
 /// What the links of one recorder add up to.
@@ -39,13 +39,15 @@ struct Chains<'a, 'b, 'c> {
     findings: &'a mut Findings<'c>,
     keys: BTreeMap<RecorderId, Key>,
     sums: BTreeMap<RecorderId, Sum>,
+    /// Number of `Lost` links.
+    lost: u64,
     bodies: Vec<Owned>,
 }
 
 /// Walks every chain; returns the bodies that must be in the footage.
 pub(super) fn check<'b>(store: &Store, log: &mut Log<'b>, findings: &mut Findings<'_>) -> Vec<Owned> {
     let (keys, sums, bodies) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    let mut chains = Chains { store, log, findings, keys, sums, bodies };
+    let mut chains = Chains { store, log, findings, keys, sums, lost: 0, bodies };
     chains.each(Family::Links, Chains::link);
     chains.each(Family::Forks, Chains::fork);
     chains.each(Family::Quarantine, Chains::quarantined);
@@ -60,6 +62,7 @@ pub(super) fn check<'b>(store: &Store, log: &mut Log<'b>, findings: &mut Finding
     } else if times != links {
         chains.findings.problem("timeline", format!("timeline: it has {times} entries for {links} links"));
     }
+    chains.losses();
     chains.heads();
     chains.bodies
 }
@@ -90,6 +93,7 @@ impl<'a> Chains<'a, '_, '_> {
         let record: LinkRecord = records::decode(&value, "links")?;
         let (header, digest) = self.stated(recorder, sequence, &record)?;
         self.sum(recorder).chain.insert(Joint { sequence, previous: header.previous, digest });
+        self.lost += u64::from(matches!(header.content, Content::Lost { .. }));
         let key = keys::timeline(recorder, header.captured_at, sequence);
         let Ok(time) = self.store.engine().get(Family::Timeline, &key) else {
             self.findings.not_checked("entries of the timeline", 1);
@@ -185,6 +189,32 @@ impl<'a> Chains<'a, '_, '_> {
             }
         };
         if is_sound { Ok(()) } else { Err(damaged("its payload has not the digest that its header says")) }
+    }
+
+    /// Compares the index of what is lost with the links that say so.
+    fn losses(&mut self) {
+        let mut count = 0;
+        self.each(Family::Losses, |chains, (key, value)| {
+            count += 1;
+            let (recorder, first, sequence) = keys::read_loss(&key)?;
+            let found: LossRecord = records::decode(&value, "losses")?;
+            let Ok(link) = chains.store.engine().get(Family::Links, &keys::link(recorder, sequence)) else {
+                chains.findings.not_checked("entries of losses", 1);
+                return Ok(());
+            };
+            let link = link.map(|value| records::decode::<LinkRecord>(&value, "links")).transpose()?;
+            let header = link.and_then(|link| LinkHeader::decode(&link.header).ok());
+            let stated = header.and_then(|header| match header.content {
+                Content::Lost { first, last, from, to, cause } => Some((first, LossRecord { last, from, to, cause })),
+                _ => None,
+            });
+            if stated == Some((first, found)) { Ok(()) } else { Err(damaged("no link says that these are lost")) }
+        });
+        if self.findings.has_hole(&[Family::Links, Family::Losses]) {
+            self.findings.not_checked("count of losses", 1);
+        } else if count != self.lost {
+            self.findings.problem("losses", format!("losses: there are {count} entries for {} links", self.lost));
+        }
     }
 
     /// Compares what the heads say with what the links add up to.

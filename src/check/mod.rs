@@ -20,11 +20,12 @@ use std::fmt;
 use std::path::Path;
 
 use aigaq_proto::RecorderId;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
-use crate::store::records::{self, AuditRecord, RecorderRecord};
+use crate::store::records::{self, AnnouncementRecord, AssignmentRecord, AuditRecord, RecorderRecord, RequestRecord};
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
 
@@ -182,9 +183,14 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Forks => keys::read_fork(key).map(|(recorder, sequence, _)| format!("{recorder}/{sequence} fork")),
         Family::Quarantine => keys::read_quarantine(key).map(|(recorder, ..)| format!("{recorder} quarantine")),
         Family::Timeline => keys::read_timeline(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence}")),
-        Family::Heads | Family::Recorders => keys::read_recorder(key).map(|recorder| recorder.to_string()),
+        Family::Heads | Family::Recorders | Family::Announcements => {
+            keys::read_recorder(key).map(|recorder| recorder.to_string())
+        }
         Family::Tiles => keys::read_tile(key).map(|(level, first)| format!("item {first} of level {level}")),
         Family::Audit => keys::read_audit(key).map(|(at, _)| format!("the entry of {at} µs")),
+        Family::Requests => keys::read_request(key).map(|(recorder, id)| format!("{recorder} request {id}")),
+        Family::Assignments => keys::read_assignment(key).map(|(recorder, from)| format!("{recorder} from {from} µs")),
+        Family::Losses => keys::read_loss(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence} lost")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -224,6 +230,33 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         findings.report.audit_entries += findings.keep("audit", "audit", entry).map_or(0, |_| 1);
     }
     walk(store, Family::Meta, findings);
+    of_the_field::<AnnouncementRecord>(
+        store,
+        Family::Announcements,
+        |key| keys::read_recorder(key).map(|_| ()),
+        findings,
+    );
+    of_the_field::<RequestRecord>(store, Family::Requests, |key| keys::read_request(key).map(|_| ()), findings);
+    of_the_field::<AssignmentRecord>(
+        store,
+        Family::Assignments,
+        |key| keys::read_assignment(key).map(|_| ()),
+        findings,
+    );
+}
+
+/// Every entry of a family decodes, key and value.
+fn of_the_field<T: DeserializeOwned>(
+    store: &Store,
+    family: Family,
+    key_of: fn(&[u8]) -> Result<()>,
+    findings: &mut Findings<'_>,
+) {
+    for entry in Walk::new(store.engine(), family) {
+        let Some((key, value)) = findings.read(entry) else { continue };
+        let read = key_of(&key).and_then(|()| records::decode::<T>(&value, family.name()));
+        findings.keep(family.name(), place_of(family, &key), read);
+    }
 }
 
 /// Every entry of a small family that reads.

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::commit::Queue;
 use crate::enrol::Registry;
 use crate::error::{Error, Kind, Result};
+use crate::fleet::Fleet;
 use crate::log::Reader;
 use crate::store::Store;
 
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub queue: Queue,
     /// Whose receipts are promises of this server, and where those of durable links come from.
     pub log: Reader,
+    /// What is known of recorders in the field.
+    pub fleet: Fleet,
     /// Who is enrolled.
     pub registry: Arc<Registry>,
     /// The server's time.

@@ -10,16 +10,17 @@ use std::time::Duration;
 use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
-use aigaq_proto::message::{Claim, Drain, Hello, Receipt, Refusal, Welcome};
-use aigaq_proto::{Error as WireError, Micros};
+use aigaq_proto::message::{Advice, Claim, Drain, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
+use aigaq_proto::{Error as WireError, Micros, RecorderId, Sequence};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Room, Uploading};
 use super::identity::Identity;
 use super::promise::{self, Promise};
-use super::{Core, claim, close, endpoint, metrics, upload};
+use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::fleet::{Live, Seat};
 use crate::store::records::ClockOffset;
 
 /// Read from the control stream at a time.
@@ -40,7 +41,9 @@ pub(super) struct Session {
     slots: Arc<Semaphore>,
     /// One permit: at most one claim is under way.
     claiming: Arc<Semaphore>,
-    clock: Mutex<Option<ClockOffset>>,
+    /// What is known of the recorder beside its chain.
+    live: Arc<Live>,
+    clock: Mutex<ClockOffset>,
 }
 
 /// Serves an established connection to its end.
@@ -50,8 +53,8 @@ pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
         let identity = Identity::of(&connection, &core.gateway.registry)?;
         let _seat = core.sessions.enter(identity.record.id, identity.not_after, &connection);
         let _counted = metrics::Counted::new(&core.gateway.metrics.connections, identity.record.kind);
-        let (session, control) = greet(&core, &connection, identity).await?;
-        session.run(control).await
+        let (session, control, seat) = greet(&core, &connection, identity).await?;
+        session.run(control, seat).await
     };
     match ended.await {
         Ok(code) => close(&connection, code, ""),
@@ -63,7 +66,11 @@ pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
 }
 
 /// Opens the session: waits for `Hello` and answers `Welcome`.
-async fn greet(core: &Arc<Core>, connection: &quinn::Connection, identity: Identity) -> Result<(Arc<Session>, Reader)> {
+async fn greet(
+    core: &Arc<Core>,
+    connection: &quinn::Connection,
+    identity: Identity,
+) -> Result<(Arc<Session>, Reader, Seat)> {
     let late = || Error::new(Kind::Invalid, "no Hello in time");
     let (answers, reader, hello) = tokio::time::timeout(core.gateway.settings.hello_timeout, async {
         let (answers, stream) = connection.accept_bi().await.context(Kind::Invalid, "gone before Hello")?;
@@ -78,6 +85,8 @@ async fn greet(core: &Arc<Core>, connection: &quinn::Connection, identity: Ident
     })
     .await
     .map_err(|_| late())??;
+    let clock = measure_clock(&core.gateway, connection, hello.clock);
+    let (seat, welcome) = open(&core.gateway, identity.record.id, hello, clock).await?;
     let settings = &core.gateway.settings;
     let session = Arc::new(Session {
         core: Arc::clone(core),
@@ -88,60 +97,72 @@ async fn greet(core: &Arc<Core>, connection: &quinn::Connection, identity: Ident
         answers: tokio::sync::Mutex::new(answers),
         slots: Arc::new(Semaphore::new(settings.links_in_flight_max.max(1) as usize)),
         claiming: Arc::new(Semaphore::new(1)),
-        clock: Mutex::new(None),
+        live: Arc::clone(seat.live()),
+        clock: Mutex::new(clock),
     });
-    session.measure_clock(hello.clock);
-    let welcome = session.welcome(hello).await?;
     session.send(&Control::Welcome(welcome)).await?;
-    Ok((session, reader))
+    Ok((session, reader, seat))
+}
+
+/// What the server knows of a recorder that says hello, and whether it has lost what it promised. The sequences that the recorder
+/// announces are reserved before this returns.
+async fn open(gateway: &Gateway, id: RecorderId, hello: Hello, clock: ClockOffset) -> Result<(Seat, Welcome)> {
+    let (store, log, fleet) = (gateway.store.clone(), gateway.log.key(), gateway.fleet.clone());
+    let look = move || -> Result<_> {
+        let chain = store.head(id)?.unwrap_or_default().chain;
+        let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
+        let newest = chain.newest().map(|end| end.sequence);
+        Ok((fleet.enter(id, newest, &hello.spool, Some(clock))?, chain, shown))
+    };
+    let (seat, chain, shown) =
+        tokio::task::spawn_blocking(look).await.context(Kind::Internal, "cannot look up the chain")??;
+    note_promise(gateway, id, shown);
+    let mut durable = chain.known();
+    durable.truncate(RANGES_MAX);
+    let welcome = Welcome {
+        recorder: id,
+        clock: gateway.clock.now(),
+        durable,
+        newest: chain.newest(),
+        payload_bytes_max: gateway.settings.payload_bytes_max,
+        links_in_flight_max: gateway.settings.links_in_flight_max.max(1),
+        reserved: seat.live().reserved(),
+    };
+    Ok((seat, welcome))
+}
+
+fn note_promise(gateway: &Gateway, id: RecorderId, shown: Option<Promise>) {
+    match shown {
+        Some(Promise::Lost) => {
+            gateway.metrics.receipts_missing.inc();
+            tracing::error!(
+                "a recorder holds a receipt for a link that the store does not have: acknowledged data was lost"
+            );
+            tracing::debug!(recorder = %id, "the recorder of the lost link");
+        }
+        Some(Promise::Unproven) => {
+            gateway.metrics.receipts_unproven.inc();
+            tracing::debug!(recorder = %id, "ignored a receipt that this log did not give to this recorder");
+        }
+        Some(Promise::Kept) | None => {}
+    }
+}
+
+/// Compares the recorder's clock, as it was when it wrote a message, with the server's. The message took between nothing and one
+/// round trip, so half of it is added and is the error.
+fn measure_clock(gateway: &Gateway, connection: &quinn::Connection, recorder_clock: Micros) -> ClockOffset {
+    let half = connection.rtt() / 2;
+    let half_us = u32::try_from(half.as_micros()).unwrap_or(u32::MAX);
+    let there = i128::from(recorder_clock) + i128::from(half_us);
+    let offset = (there - i128::from(gateway.clock.now())).clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+    let offset_us = i64::try_from(offset).unwrap_or_default();
+    gateway.metrics.clock_offset.observe(Duration::from_micros(offset_us.unsigned_abs()).as_secs_f64());
+    ClockOffset { offset_us, error_us: half_us }
 }
 
 impl Session {
-    /// What the server knows of this recorder, and whether it has lost what it promised.
-    async fn welcome(&self, hello: Hello) -> Result<Welcome> {
-        let gateway = &self.core.gateway;
-        let (store, log, id) = (gateway.store.clone(), gateway.log.key(), self.identity.record.id);
-        let look = move || -> Result<_> {
-            let chain = store.head(id)?.unwrap_or_default().chain;
-            let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
-            Ok((chain, shown))
-        };
-        let (chain, shown) =
-            tokio::task::spawn_blocking(look).await.context(Kind::Internal, "cannot look up the chain")??;
-        self.note_promise(shown);
-        let mut durable = chain.known();
-        durable.truncate(RANGES_MAX);
-        Ok(Welcome {
-            recorder: id,
-            clock: gateway.clock.now(),
-            durable,
-            newest: chain.newest(),
-            payload_bytes_max: gateway.settings.payload_bytes_max,
-            links_in_flight_max: gateway.settings.links_in_flight_max.max(1),
-            reserved: chain.newest().map(|end| end.sequence),
-        })
-    }
-
-    fn note_promise(&self, shown: Option<Promise>) {
-        let (metrics, id) = (&self.core.gateway.metrics, self.identity.record.id);
-        match shown {
-            Some(Promise::Lost) => {
-                metrics.receipts_missing.inc();
-                tracing::error!(
-                    "a recorder holds a receipt for a link that the store does not have: acknowledged data was lost"
-                );
-                tracing::debug!(recorder = %id, "the recorder of the lost link");
-            }
-            Some(Promise::Unproven) => {
-                metrics.receipts_unproven.inc();
-                tracing::debug!(recorder = %id, "ignored a receipt that this log did not give to this recorder");
-            }
-            Some(Promise::Kept) | None => {}
-        }
-    }
-
     /// Takes links and status messages until the recorder leaves or the server drains.
-    async fn run(self: &Arc<Self>, mut control: Reader) -> Result<Code> {
+    async fn run(self: &Arc<Self>, mut control: Reader, mut seat: Seat) -> Result<Code> {
         let mut listening = true;
         // Resolves at once when the recorder will hear no more answers, also while there are none to send.
         let mut deaf = std::pin::pin!(self.answers.lock().await.stopped());
@@ -154,6 +175,7 @@ impl Session {
                     Ok(Some(_)) => Err(Error::new(Kind::Invalid, "the recorder stopped the control stream")),
                     Ok(None) | Err(_) => Ok(Code::Done),
                 },
+                () = seat.changed() => self.tell(&mut seat).await?,
                 opened = self.next_link() => {
                     let Some((slot, stream)) = opened else { return Ok(Code::Done) };
                     let session = Arc::clone(self);
@@ -163,9 +185,13 @@ impl Session {
                     });
                 }
                 message = control.next(), if listening => match message? {
-                    Some(Control::Status(status)) => self.measure_clock(status.clock),
+                    Some(Control::Status(status)) => {
+                        self.status(&status);
+                        self.tell(&mut seat).await?;
+                    }
                     Some(Control::Claim(claim)) => self.claim(claim)?,
-                    Some(Control::Progress(_) | Control::Ignorable(_)) => {}
+                    Some(Control::Progress(progress)) => seat.progress(&progress),
+                    Some(Control::Ignorable(_)) => {}
                     Some(_) => return Err(Error::new(Kind::Invalid, "a message that a recorder does not send here")),
                     None => listening = false,
                 },
@@ -212,13 +238,24 @@ impl Session {
         Ok(())
     }
 
+    /// A link with this sequence comes in.
+    pub(super) fn offered(&self, sequence: Sequence) {
+        self.live.offered(sequence);
+    }
+
     pub(super) async fn send_receipt(&self, receipt: Receipt) {
+        self.live.stored(receipt.sequence);
         self.answer(Control::Receipt(receipt)).await;
     }
 
     pub(super) async fn send_refusal(&self, refusal: Refusal) {
         self.core.gateway.metrics.refused.with_label_values(&[metrics::reason(refusal.reason)]).inc();
         tracing::debug!(recorder = %self.identity.record.id, ?refusal, "refused a link");
+        // The other side of a fork has a durable link in its place, and another recorder's link no place in this chain.
+        let leaves_a_gap = !matches!(refusal.reason, RefusalReason::Fork | RefusalReason::WrongRecorder);
+        if let (Some(sequence), Advice::Never, true) = (refusal.sequence, refusal.advice, leaves_a_gap) {
+            self.live.refused(sequence);
+        }
         self.answer(Control::Refusal(refusal)).await;
     }
 
@@ -251,21 +288,24 @@ impl Session {
         answers.write_all(&frames).await.context(Kind::Invalid, "the control stream is gone")
     }
 
-    pub(super) fn clock_offset(&self) -> Option<ClockOffset> {
+    pub(super) fn clock_offset(&self) -> ClockOffset {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Compares the recorder's clock, as it was when it wrote a message, with the server's. The message took between nothing
-    /// and one round trip, so half of it is added and is the error.
-    fn measure_clock(&self, recorder_clock: Micros) {
-        let half = self.connection.rtt() / 2;
-        let half_us = u32::try_from(half.as_micros()).unwrap_or(u32::MAX);
-        let there = i128::from(recorder_clock) + i128::from(half_us);
-        let offset =
-            (there - i128::from(self.core.gateway.clock.now())).clamp(i128::from(i64::MIN), i128::from(i64::MAX));
-        let offset_us = i64::try_from(offset).unwrap_or_default();
-        self.core.gateway.metrics.clock_offset.observe(Duration::from_micros(offset_us.unsigned_abs()).as_secs_f64());
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(ClockOffset { offset_us, error_us: half_us });
+    /// The recorder says what time it has and what it holds.
+    fn status(&self, status: &Status) {
+        let gateway = &self.core.gateway;
+        let clock = measure_clock(gateway, &self.connection, status.clock);
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = clock;
+        self.live.announce(&status.spool, Some(clock), gateway.clock.now());
+    }
+
+    /// Tells the recorder what it is asked for and does not know yet.
+    async fn tell(&self, seat: &mut Seat) -> Result<()> {
+        for message in seat.due(Some(self.clock_offset())) {
+            self.send(&message).await?;
+        }
+        Ok(())
     }
 }
 

@@ -73,6 +73,7 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
     let sequence = header.sequence;
     reader.sequence = Some(sequence);
     check_header(session, header)?;
+    session.offered(sequence);
     let digest = link::digest(&prelude.header_bytes);
     let signed = session.identity.key.verify(&digest, &prelude.signature).is_ok();
 
@@ -104,7 +105,7 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
         header: prelude.header,
         payload,
         received_at: core.gateway.clock.now(),
-        clock: session.clock_offset(),
+        clock: Some(session.clock_offset()),
         fault,
         actual,
         permit: Some(place.shared),

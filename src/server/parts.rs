@@ -16,6 +16,7 @@ use crate::commit::{self, WriterHandle};
 use crate::config::Config;
 use crate::enrol::{Authority, Registry};
 use crate::error::{Context, Error, Kind, Result};
+use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
 use crate::log::{Identity, Log, Reader};
 use crate::store::{self, Store};
@@ -64,10 +65,12 @@ impl Opened {
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
+        let fleet = Fleet::open(store.clone(), clock.clone())?;
         let gateway = Gateway {
             store,
             queue,
             log: reader.clone(),
+            fleet,
             registry,
             clock,
             settings: ingest_settings(config),

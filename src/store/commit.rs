@@ -5,11 +5,13 @@
 
 use std::sync::atomic::Ordering;
 
-use aigaq_proto::{Digest, LinkHeader, Micros, RecorderId};
+use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId};
 use bytes::Bytes;
 
 use super::engine::{Batch, Family, NewBody};
-use super::records::{self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, QuarantineRecord, RecorderRecord};
+use super::records::{
+    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, RecorderRecord,
+};
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
 use crate::error::{Error, Kind, Result};
 
@@ -106,6 +108,10 @@ impl Cut {
         self.batch.put(Family::Links, key, records::encode(&record)?);
         let key = keys::timeline(header.recorder, header.captured_at, header.sequence);
         self.batch.put(Family::Timeline, key, records::encode(&records::TimelineRecord::of(&header))?);
+        if let Content::Lost { first, last, from, to, cause } = header.content {
+            let key = keys::loss(header.recorder, first, header.sequence);
+            self.batch.put(Family::Losses, key, records::encode(&LossRecord { last, from, to, cause })?);
+        }
         Ok(())
     }
 

@@ -8,6 +8,10 @@
 //! heads       | recorder 16 |
 //! timeline    | recorder 16 | captured-at 8 | sequence 8 |
 //! recorders   | recorder 16 |
+//! announcements | recorder 16 |
+//! requests    | recorder 16 | id 8 |
+//! assignments | recorder 16 | from 8 |
+//! losses      | recorder 16 | first 8 | sequence 8 |
 //! audit       | at 8 | counter 8 |
 //! tiles       | level 1 | first 8 |
 //! footage     | expiry day 4 | commit 8 | index 4 |
@@ -155,7 +159,7 @@ pub fn read_quarantine(key: &[u8]) -> Result<(RecorderId, u64, u32)> {
     fields.end().map(|()| read)
 }
 
-/// Key of a recorder, in the families `heads` and `recorders`.
+/// Key of a recorder, in the families `heads`, `recorders` and `announcements`.
 #[must_use]
 pub fn recorder(recorder: RecorderId) -> [u8; 16] {
     recorder.0
@@ -183,6 +187,54 @@ pub fn timeline(recorder: RecorderId, captured_at: Micros, sequence: Sequence) -
 /// [`Kind::Damaged`] for any other bytes.
 pub fn read_timeline(key: &[u8]) -> Result<(RecorderId, Micros, Sequence)> {
     let mut fields = Fields::of(key, "timeline");
+    let read = (fields.recorder()?, fields.u64()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a request.
+#[must_use]
+pub fn request(recorder: RecorderId, id: u64) -> [u8; 24] {
+    join(&[&recorder.0, &id.to_be_bytes()])
+}
+
+/// Reads what [`request`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_request(key: &[u8]) -> Result<(RecorderId, u64)> {
+    let mut fields = Fields::of(key, "requests");
+    let read = (fields.recorder()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of an assignment.
+#[must_use]
+pub fn assignment(recorder: RecorderId, from: Micros) -> [u8; 24] {
+    join(&[&recorder.0, &from.to_be_bytes()])
+}
+
+/// Reads what [`assignment`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_assignment(key: &[u8]) -> Result<(RecorderId, Micros)> {
+    let mut fields = Fields::of(key, "assignments");
+    let read = (fields.recorder()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of what the `Lost` link with this sequence says.
+#[must_use]
+pub fn loss(recorder: RecorderId, first: Sequence, sequence: Sequence) -> [u8; 32] {
+    join(&[&recorder.0, &first.to_be_bytes(), &sequence.to_be_bytes()])
+}
+
+/// Reads what [`loss`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_loss(key: &[u8]) -> Result<(RecorderId, Sequence, Sequence)> {
+    let mut fields = Fields::of(key, "losses");
     let read = (fields.recorder()?, fields.u64()?, fields.u64()?);
     fields.end().map(|()| read)
 }
@@ -273,6 +325,9 @@ mod tests {
             prop_assert_eq!(read_quarantine(&quarantine(id, a, index)).unwrap(), (id, a, index));
             prop_assert_eq!(read_recorder(&recorder(id)).unwrap(), id);
             prop_assert_eq!(read_timeline(&timeline(id, a, b)).unwrap(), (id, a, b));
+            prop_assert_eq!(read_request(&request(id, a)).unwrap(), (id, a));
+            prop_assert_eq!(read_assignment(&assignment(id, a)).unwrap(), (id, a));
+            prop_assert_eq!(read_loss(&loss(id, a, b)).unwrap(), (id, a, b));
             prop_assert_eq!(read_audit(&audit(a, b)).unwrap(), (a, b));
             prop_assert_eq!(read_tile(&tile(level, a)).unwrap(), (level, a));
             let key = FootageKey { day, commit: a, index };

@@ -46,7 +46,7 @@ pub struct QuarantineEntry {
 }
 
 impl Store {
-    fn scan(
+    pub(super) fn scan(
         &self,
         family: Family,
         range: Range<Vec<u8>>,

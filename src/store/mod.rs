@@ -1,7 +1,8 @@
 //! The only room that knows disks: what is durable, under which key, and how it is read back.
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
-//! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, the reading of payloads in `footage`, every key in [`keys`], every
+//! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
+//! are asked in `field`, the reading of payloads in `footage`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -9,6 +10,7 @@
 
 mod commit;
 pub mod engine;
+mod field;
 mod footage;
 pub mod keys;
 mod ledger;
@@ -23,6 +25,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
 pub use engine::{Direction, Space};
+pub use field::LossEntry;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
 pub use revoked::Revoked;
 

@@ -1,6 +1,8 @@
 //! The values of the ledger: what is stored under each key of [`keys`](super::keys). Encoded with postcard; a value
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
+mod field;
+
 use aigaq_proto::chain::Chain;
 use aigaq_proto::message::RefusalReason;
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, Sequence};
@@ -8,6 +10,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
+
+pub use field::{
+    AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
+};
 
 /// What a value begins with.
 const VERSION: u8 = 1;

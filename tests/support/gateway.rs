@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aigaq::enrol::{Authority, Registry};
+use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Settings};
 use aigaq::store::Store;
 use aigaq::{Clock, commit, log};
@@ -44,6 +45,7 @@ impl Gateway {
         let gateway = ingest::Gateway {
             store: store.clone(),
             log: reader,
+            fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
             queue,
             registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
             clock,

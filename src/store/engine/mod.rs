@@ -34,11 +34,19 @@ pub enum Family {
     Audit,
     /// The transparency log.
     Tiles,
+    /// What each recorder announced last.
+    Announcements,
+    /// Ranges that recorders were asked for, by recorder and number.
+    Requests,
+    /// Who had a recorder, by recorder and begin.
+    Assignments,
+    /// Links that recorders said are lost, by recorder and first sequence.
+    Losses,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -48,6 +56,10 @@ impl Family {
         Self::Recorders,
         Self::Audit,
         Self::Tiles,
+        Self::Announcements,
+        Self::Requests,
+        Self::Assignments,
+        Self::Losses,
     ];
 
     /// The name on disk.
@@ -63,6 +75,10 @@ impl Family {
             Self::Recorders => "recorders",
             Self::Audit => "audit",
             Self::Tiles => "tiles",
+            Self::Announcements => "announcements",
+            Self::Requests => "requests",
+            Self::Assignments => "assignments",
+            Self::Losses => "losses",
         }
     }
 }
