@@ -12,6 +12,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -21,15 +22,18 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{fleet, http, ingest, lookup, store};
+use crate::{enrol, fleet, http, ingest, lookup, store};
 
 pub use data::DataDir;
+pub(crate) use parts::enrol_settings;
 use parts::{Opened, Tasks};
 
 /// A server that is running.
 pub struct Server {
     /// The UDP address that recorders connect to.
     pub quic_addr: SocketAddr,
+    /// The TCP address that recorders enrol on.
+    pub enrol_addr: SocketAddr,
     /// The address of the HTTP API.
     pub api_addr: SocketAddr,
     /// The address of metrics and health.
@@ -73,25 +77,30 @@ impl Server {
         };
         let api = parts::listen("api.listen", config.api.listen).await?;
         let ops = parts::listen("ops.listen", config.ops.listen).await?;
-        let mut opened = Opened::open(&config, &clock, open).await?;
-        let endpoint = opened.bind(config.quic.listen)?;
+        let opened = Opened::open(&config, &clock, open).await?;
+        let (endpoint, enrolment) = opened.bind(&config).await?;
         let quic_addr = endpoint.local_addr().map_err(parts::no_address)?;
 
         let readiness = Readiness::default();
         let (sessions, listeners) = (CancellationToken::new(), CancellationToken::new());
         let mut tasks = Tasks::default();
-        let (api_addr, ops_addr) = (parts::address(&api)?, parts::address(&ops)?);
+        let (api_addr, ops_addr, enrol_addr) =
+            (parts::address(&api)?, parts::address(&ops)?, parts::address(&enrolment)?);
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
         tasks.spawn("operations", http::serve(ops, ops_router, None, listeners.clone()));
         let router = lookup::router(opened.lookup(&clock)?);
         tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
+        let desk = enrol::router(Arc::clone(&opened.desk));
+        tasks.spawn("enrolment", http::serve(enrolment, desk, Some(opened.enrol_tls()?), listeners.clone()));
+        tasks.spawn("words", Arc::clone(&opened.desk).keep(listeners.clone()));
         tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
         tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
         readiness.set(true);
-        tracing::info!(quic = %quic_addr, api = %api_addr, operations = %ops_addr, "serving");
+        tracing::info!(quic = %quic_addr, enrolment = %enrol_addr, api = %api_addr, operations = %ops_addr, "serving");
         Ok(Self {
             quic_addr,
+            enrol_addr,
             api_addr,
             ops_addr,
             api_tls: config.api.tls.is_some(),
@@ -133,6 +142,8 @@ impl Server {
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;
         self.tasks.finish("fleet").await?;
+        self.tasks.finish("enrolment").await?;
+        self.tasks.finish("words").await?;
         let store = self.store.clone();
         parts::blocking(move || store.close()).await?;
         tracing::info!("stopped");

@@ -76,7 +76,7 @@ async fn made(stop: bool) -> Data {
     fs::create_dir(&live).unwrap();
     let devices = ["a", "b"].map(|name| Identity::enrol(&live, &home.path().join(name)));
     let store = Store::open(&live.join("store"), &settings()).unwrap();
-    Registry::open(store.clone(), &live).unwrap();
+    Registry::open(store.clone(), &live, Clock::system()).unwrap();
     let log = Log::open(store.clone(), LogIdentity::load_or_create(&live).unwrap(), Some(&live)).unwrap();
     let clock = Clock::system();
     let metrics = commit::Metrics::register(&prometheus::Registry::new()).unwrap();

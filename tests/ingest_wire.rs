@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aigaq::enrol::{Authority, Registry, SERVER_NAME};
+use aigaq::enrol::{Authority, Registry, SERVER_NAME, Trust};
 use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Gateway, Settings};
 use aigaq::store::Store;
@@ -102,12 +102,14 @@ impl Rig {
             log: reader,
             fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
             queue,
-            registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
+            registry: Arc::new(Registry::open(store.clone(), dir.path(), clock.clone()).unwrap()),
+            trust: Arc::new(Trust::own(&authority).unwrap()),
             clock: clock.clone(),
             settings,
             metrics: ingest::Metrics::register(&metrics).unwrap(),
         };
-        let server = ingest::bind("127.0.0.1:0".parse().unwrap(), &authority, &gateway, dir.path()).unwrap();
+        let identity = authority.server_identity(dir.path(), &[], &clock).unwrap();
+        let server = ingest::bind("127.0.0.1:0".parse().unwrap(), identity, &gateway, dir.path()).unwrap();
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));

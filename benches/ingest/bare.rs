@@ -26,7 +26,7 @@ const SOCKET_RECEIVE_BYTES: usize = 8 * 1024 * 1024;
 /// Starts the sink; it lives as long as the runtime does or until the endpoint is dropped.
 pub fn start(data: &Path) -> (quinn::Endpoint, SocketAddr) {
     let clock = Clock::system();
-    let identity = Authority::load_or_create(data, &clock).unwrap().server_identity(data, &clock).unwrap();
+    let identity = Authority::load_or_create(data, &clock).unwrap().server_identity(data, &[], &clock).unwrap();
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aigaq::Clock;
 use aigaq::commit::{self, WriterHandle};
-use aigaq::enrol::{Authority, Registry};
+use aigaq::enrol::{Authority, Registry, Trust};
 use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Gateway};
 use aigaq::log::{Identity, Log};
@@ -31,7 +31,7 @@ pub fn start(store: Store, data: &Path) -> Running {
     let identity = Identity::load_or_create(data).unwrap();
     let log = Log::open(store.clone(), identity, Some(data)).unwrap();
     let reader = log.reader();
-    let registry = Arc::new(Registry::open(store.clone(), data).unwrap());
+    let registry = Arc::new(Registry::open(store.clone(), data, clock.clone()).unwrap());
     let commit_metrics = commit::Metrics::register(&metrics).unwrap();
     let (queue, writer) =
         commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), commit_metrics).unwrap();
@@ -41,11 +41,13 @@ pub fn start(store: Store, data: &Path) -> Running {
         log: reader,
         fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
         registry,
+        trust: Arc::new(Trust::own(&authority).unwrap()),
         clock,
         settings: ingest::Settings::default(),
         metrics: ingest::Metrics::register(&metrics).unwrap(),
     };
-    let endpoint = ingest::bind("127.0.0.1:0".parse().unwrap(), &authority, &gateway, data).unwrap();
+    let identity = authority.server_identity(data, &[], &gateway.clock).unwrap();
+    let endpoint = ingest::bind("127.0.0.1:0".parse().unwrap(), identity, &gateway, data).unwrap();
     let address = endpoint.local_addr().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(ingest::run(endpoint, gateway, stop.clone()));

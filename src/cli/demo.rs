@@ -111,7 +111,7 @@ fn enlist(scratch: &Scratch, server: &str, number: u32) -> Result<Enlisted> {
     if !dir.join("recorder.toml").exists() {
         std::fs::create_dir_all(scratch.path().join("demo")).context(Kind::Invalid, "cannot write the demo's data")?;
         let request = EnrolRequest { kind, department: department.into(), label: label.clone(), server: None };
-        enrol::enrol(scratch.path(), request, &dir, &Clock::system())?;
+        enrol::enrol(scratch.path(), request, &dir, &enrol::Settings::default(), &Clock::system())?;
     }
     let identity = Identity::load(&dir)?;
     let id = identity.id;

@@ -29,7 +29,8 @@ pub(super) fn addresses(server: &Server) -> Result<()> {
     let scheme = if server.api_tls { "https" } else { "http" };
     line(&format!("quic        {}", server.quic_addr))?;
     line(&format!("api         {scheme}://{}", server.api_addr))?;
-    line(&format!("operations  http://{}", server.ops_addr))
+    line(&format!("operations  http://{}", server.ops_addr))?;
+    line(&format!("enrolment   https://{}", server.enrol_addr))
 }
 
 /// Prints one line on standard error; line breaks within `text` become blanks.

@@ -11,8 +11,8 @@ use crate::shutdown;
 
 /// Run the server: recorders over QUIC, the HTTP API, metrics and health.
 ///
-/// Prints the three addresses it serves on. Needs no file: without --config everything
-/// has its default (QUIC on 0.0.0.0:4433, API on 127.0.0.1:8080, operations on
+/// Prints the four addresses it serves on. Needs no file: without --config everything
+/// has its default (QUIC and enrolment on 0.0.0.0:4433, API on 127.0.0.1:8080, operations on
 /// 127.0.0.1:9464, data in ./aigaq-data). The API wants the bearer token that the first
 /// start writes to DIR/token. The first SIGTERM or Ctrl-C lets recorders finish what they
 /// are sending, a second one ends at once. Logs go to standard error; the environment

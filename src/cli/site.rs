@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{check, demo, enrol, load, logs, serve};
+use super::{check, demo, enrol, load, logs, revoke, serve};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -21,6 +21,7 @@ pub(super) mod help {
 pub(super) enum Command {
     Serve(serve::Args),
     Enrol(enrol::Args),
+    Revoke(revoke::Args),
     Demo(demo::Args),
     Check(check::Args),
     Load(load::Args),
@@ -37,6 +38,7 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Serve(args) => serve::run(args),
         Command::Enrol(args) => enrol::run(args),
+        Command::Revoke(args) => revoke::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Load(args) => load::run(args),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::raw::Raw;
-use super::{Api, Commit, Config, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Store, Tls};
+use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Store, Tls};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -17,6 +17,7 @@ const MIB: usize = 1024 * KIB;
 pub(super) fn read(raw: &mut Raw) -> Config {
     Config {
         quic: quic(raw),
+        enrol: enrol(raw),
         api: api(raw),
         ops: ops(raw),
         store: store(raw),
@@ -50,6 +51,35 @@ fn quic(raw: &mut Raw) -> Quic {
         handshakes_per_s_max: raw.integer("handshakes_per_s_max", 500, 1..=100_000),
         handshake_timeout: seconds(raw, "handshake_timeout_s", 5, 1..=60),
     }
+}
+
+fn enrol(raw: &mut Raw) -> Enrol {
+    raw.section("enrol");
+    let listen = raw.text("listen", None, "an IP address and a port, or \"\" for those of quic.listen", |text| {
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+    });
+    let names = raw.text("names", Vec::new(), "names and IP addresses, separated by commas", |text| {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let is_name = |name: &str| {
+            name.parse::<std::net::IpAddr>().is_ok()
+                || name.len() <= 253 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+        };
+        names.map(|name| is_name(name).then(|| name.to_owned())).collect()
+    });
+    let days = raw.integer("certificate_days", 30_u64, 1..=825);
+    let issuer = match (path(raw, "issuer_certificate"), path(raw, "issuer_key")) {
+        (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+        (None, None) => None,
+        _ => {
+            raw.note("enrol.issuer_certificate and enrol.issuer_key: set both or neither".to_owned());
+            None
+        }
+    };
+    let (trust_anchors, crl) = (path(raw, "trust_anchors"), path(raw, "crl"));
+    if crl.is_some() && trust_anchors.is_none() {
+        raw.note("enrol.crl: only with enrol.trust_anchors, whose certificates it revokes".to_owned());
+    }
+    Enrol { listen, names, certificate_life: Duration::from_secs(days * 24 * 60 * 60), issuer, trust_anchors, crl }
 }
 
 fn api(raw: &mut Raw) -> Api {

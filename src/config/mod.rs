@@ -18,6 +18,8 @@ use crate::error::{Context, Error, Kind, Result};
 pub struct Config {
     /// Where recorders connect.
     pub quic: Quic,
+    /// How they enrol.
+    pub enrol: Enrol,
     /// Where the control centre asks.
     pub api: Api,
     /// Where monitoring asks.
@@ -51,6 +53,23 @@ pub struct Quic {
     pub handshakes_per_s_max: u32,
     /// Time that a handshake may take.
     pub handshake_timeout: Duration,
+}
+
+/// The section `[enrol]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrol {
+    /// TCP address; `None` for the address and port of QUIC.
+    pub listen: Option<SocketAddr>,
+    /// What the server is called in its certificate beside its own names.
+    pub names: Vec<String>,
+    /// How long a recorder's certificate is good.
+    pub certificate_life: Duration,
+    /// An intermediate that issues instead of the server's own CA.
+    pub issuer: Option<Tls>,
+    /// Certificates of an existing CA.
+    pub trust_anchors: Option<PathBuf>,
+    /// Its revocation lists.
+    pub crl: Option<PathBuf>,
 }
 
 /// The section `[api]`.

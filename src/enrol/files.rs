@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Context as _, Kind, Result};
@@ -48,6 +48,25 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).context(Kind::Internal, format!("cannot read {}", path.display())),
     }
+}
+
+/// The `.toml` files of a directory, in no order and without drafts; none if the directory is not there.
+pub(super) fn waiting(dir: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot read {}", dir.display());
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(Kind::Internal, context()),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.context(Kind::Internal, context())?.path();
+        let draft = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !draft && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// Writes or replaces a file, durable on return.

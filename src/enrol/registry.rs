@@ -1,31 +1,36 @@
 //! Who is enrolled: every key that may connect, in memory, with the store behind it.
 //!
-//! `enrol` leaves a file for each new recorder in `DIR/enrolled`; [`Registry::import`] makes it durable in the store and only
-//! then removes the file, so that a crash repeats the step and loses nothing. It runs at start, when an unknown key
-//! connects, and when recorders are listed. A damaged file is reported once and left where it is.
+//! Every change is durable in the store before it counts here, and changes are made one at a time. What the command line has left
+//! ([`words`]) is taken in at start, every second, when an unknown key connects, and when recorders are listed; a word goes only
+//! when it is durable, so that a crash repeats the step and loses nothing. A damaged word is reported once and left where it is.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use aigaq_proto::{Digest, RecorderId};
-use data_encoding::HEXLOWER;
+use aigaq_proto::{Digest, Micros, RecorderId};
+use tokio::sync::watch;
 
-use super::{EnrolledFile, files};
-use crate::error::{Context as _, Error, Kind, Result};
+use super::{files, words};
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::store::records::{RecorderKey, RecorderRecord};
+use crate::store::records::{AuditRecord, RecorderKey, RecorderKind, RecorderRecord, Revocation};
 
-/// The directory within the data directory where word of new recorders is left.
-pub(super) const DIR: &str = "enrolled";
+/// Keys that one recorder may have in its life. A new one every three weeks lasts for 14 years; the same key may be renewed for ever.
+const KEYS_MAX: usize = 256;
+/// Who revokes by a word in the data directory.
+const COMMAND_LINE: &str = "command line";
 
 /// The enrolled recorders, by key and by identity.
 pub struct Registry {
     store: Store,
-    dir: PathBuf,
+    data: PathBuf,
+    clock: Clock,
     known: RwLock<Known>,
-    /// Names of damaged files that were reported. Held while files are taken in, so that one import runs at a time.
-    reported: Mutex<HashSet<PathBuf>>,
+    /// Held while anything is changed. Inside: the damaged words that were reported.
+    changes: Mutex<HashSet<PathBuf>>,
+    revocations: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -35,8 +40,7 @@ struct Known {
 }
 
 impl Known {
-    fn insert(&mut self, record: RecorderRecord) {
-        let record = Arc::new(record);
+    fn insert(&mut self, record: Arc<RecorderRecord>) {
         for key in &record.keys {
             self.by_key.insert(Digest::of(&key.spki), Arc::clone(&record));
         }
@@ -44,63 +48,137 @@ impl Known {
     }
 }
 
+/// Why a key opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoEntry {
+    /// It is not enrolled.
+    Unknown,
+    /// Its recorder was revoked.
+    Revoked,
+    /// Its last certificate has ended, or its recorder has moved on to another.
+    Ended,
+}
+
+/// A key that asks to be enrolled, with what is to be known of its recorder.
+#[derive(Debug, Clone)]
+pub(super) struct Newcomer {
+    pub(super) kind: RecorderKind,
+    pub(super) department: String,
+    pub(super) label: String,
+    pub(super) spki: Vec<u8>,
+    pub(super) not_after: Option<Micros>,
+}
+
 impl Registry {
-    /// Reads the enrolled recorders from the store and imports what `enrol` left in the data directory `data`. Blocks.
+    /// Reads the enrolled recorders from the store and takes in what the command line left in the data directory `data`. Blocks.
     ///
     /// # Errors
     /// Whatever the store fails with.
-    pub fn open(store: Store, data: &Path) -> Result<Self> {
+    pub fn open(store: Store, data: &Path, clock: Clock) -> Result<Self> {
         let mut known = Known::default();
         for record in store.recorders() {
-            known.insert(record?);
+            known.insert(Arc::new(record?));
         }
-        let registry =
-            Self { store, dir: data.join(DIR), known: RwLock::new(known), reported: Mutex::new(HashSet::new()) };
+        let registry = Self {
+            store,
+            data: data.to_owned(),
+            clock,
+            known: RwLock::new(known),
+            changes: Mutex::default(),
+            revocations: watch::Sender::new(0),
+        };
         registry.import()?;
         Ok(registry)
     }
 
-    /// Takes in what `enrol` has left since; returns how many recorders that were. Blocks.
+    /// Takes in what the command line has left since; returns how many words that were. Blocks.
     ///
     /// # Errors
     /// Whatever the store fails with.
     pub fn import(&self) -> Result<usize> {
-        let mut reported = self.reported();
+        let mut reported = self.changes();
         let mut count = 0;
-        for path in self.waiting()? {
-            match read_record(&path) {
-                Ok(None) => {}
-                Ok(Some(record)) => {
-                    self.store.enrol(&record)?;
-                    self.known_mut().insert(record);
-                    count += 1;
-                    if let Err(error) = std::fs::remove_file(&path) {
-                        tracing::warn!(%error, "cannot remove the file of an enrolled recorder; it is read again later");
-                    }
-                }
-                Err(error) if reported.contains(&path) => tracing::debug!(%error, "still damaged"),
-                Err(error) => {
-                    tracing::error!(%error, "a file of an enrolled recorder is damaged: enrol that recorder again");
-                    reported.insert(path);
-                }
-            }
+        for path in files::waiting(&self.data.join(words::ENROLLED))? {
+            let word = words::Enrolled::read(&path);
+            count += self.take(&mut reported, &path, word, |record| self.take_enrolled(record))?;
+        }
+        for path in files::waiting(&self.data.join(words::REVOKED))? {
+            let word = words::Revoked::read(&path);
+            count += self.take(&mut reported, &path, word, |(id, reason)| self.take_revoked(id, reason))?;
         }
         Ok(count)
     }
 
-    /// The recorder that enrolled with this key, DER `SubjectPublicKeyInfo`. An unknown key is looked for among what
-    /// `enrol` has left since, which blocks for a moment.
-    #[must_use]
-    pub fn by_spki(&self, spki: &[u8]) -> Option<Arc<RecorderRecord>> {
-        let key = Digest::of(spki);
-        let found = self.known().by_key.get(&key).cloned();
-        if found.is_some() {
-            return found;
+    /// Takes in one word: what it says is made durable, then it goes. Whether it was one.
+    fn take<T>(
+        &self,
+        reported: &mut HashSet<PathBuf>,
+        path: &Path,
+        word: Result<Option<T>>,
+        make_durable: impl FnOnce(T) -> Result<()>,
+    ) -> Result<usize> {
+        let taken = match word {
+            Ok(None) => return Ok(0),
+            Ok(Some(word)) => make_durable(word),
+            Err(error) => Err(error),
+        };
+        match taken {
+            Ok(()) => {
+                if let Err(error) = std::fs::remove_file(path) {
+                    tracing::warn!(%error, "cannot remove a word that was taken in; it is read again later");
+                }
+                Ok(1)
+            }
+            Err(error) if !matches!(error.kind(), Kind::Invalid | Kind::NotFound) => Err(error),
+            Err(error) if reported.contains(path) => {
+                tracing::debug!(%error, "still not a word that can be taken in");
+                Ok(0)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a word of the command line cannot be taken in: give the command again");
+                reported.insert(path.to_owned());
+                Ok(0)
+            }
         }
-        if let Err(error) = self.import() {
-            tracing::error!(%error, "cannot take in new recorders");
+    }
+
+    /// An identity made by the command line. One that is known already stays as it is.
+    fn take_enrolled(&self, record: RecorderRecord) -> Result<()> {
+        let known = record.keys.iter().any(|key| self.known().by_key.contains_key(&Digest::of(&key.spki)));
+        if known { Ok(()) } else { self.put(record).map(|_| ()) }
+    }
+
+    fn take_revoked(&self, id: RecorderId, reason: String) -> Result<()> {
+        let record = self.by_id(id).ok_or_else(|| Error::new(Kind::NotFound, format!("{id} was never enrolled")))?;
+        let action = format!("revoke {id}: {reason}");
+        self.put_revoked(&record, COMMAND_LINE, reason)?;
+        let (actor, source) = (COMMAND_LINE.to_owned(), "local".to_owned());
+        self.store.audit(&AuditRecord { at: self.clock.now(), actor, source, action, outcome: "granted".to_owned() })
+    }
+
+    /// The recorder that a key, DER `SubjectPublicKeyInfo`, opens for now. An unknown key is looked for among what the command line
+    /// has left since, which blocks for a moment.
+    ///
+    /// # Errors
+    /// Why it opens nothing.
+    pub fn entry(&self, spki: &[u8]) -> Result<Arc<RecorderRecord>, NoEntry> {
+        let record = self.by_key(spki).or_else(|| {
+            if let Err(error) = self.import() {
+                tracing::error!(%error, "cannot take in new recorders");
+            }
+            self.by_key(spki)
+        });
+        let record = record.ok_or(NoEntry::Unknown)?;
+        let key = record.key(spki).ok_or(NoEntry::Unknown)?;
+        match (&record.revoked, key.not_after) {
+            (Some(_), _) => Err(NoEntry::Revoked),
+            (None, Some(end)) if end <= self.clock.now() => Err(NoEntry::Ended),
+            _ => Ok(record),
         }
-        self.known().by_key.get(&key).cloned()
+    }
+
+    fn by_key(&self, spki: &[u8]) -> Option<Arc<RecorderRecord>> {
+        self.known().by_key.get(&Digest::of(spki)).cloned()
     }
 
     /// The recorder with this identity.
@@ -109,29 +187,122 @@ impl Registry {
         self.known().by_id.get(&id).cloned()
     }
 
+    /// Whether the recorder was revoked. `false` for one that was never enrolled.
+    #[must_use]
+    pub fn is_revoked(&self, id: RecorderId) -> bool {
+        self.known().by_id.get(&id).is_some_and(|record| record.revoked.is_some())
+    }
+
+    /// Whether the recorder may have a certificate that is good at `now`.
+    #[must_use]
+    pub fn has_certificate(&self, id: RecorderId, now: Micros) -> bool {
+        let good = |key: &RecorderKey| key.not_after.is_none_or(|end| end > now);
+        self.by_id(id).is_some_and(|record| record.revoked.is_none() && record.keys.iter().any(good))
+    }
+
+    /// Changes at every revocation.
+    #[must_use]
+    pub fn revocations(&self) -> watch::Receiver<u64> {
+        self.revocations.subscribe()
+    }
+
     /// Every enrolled recorder, by identity.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<RecorderRecord>> {
         self.known().by_id.values().cloned().collect()
     }
 
-    /// The files that wait, in no order; none if the directory is not there.
-    fn waiting(&self) -> Result<Vec<PathBuf>> {
-        let context = || format!("cannot read {}", self.dir.display());
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).context(Kind::Internal, context()),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.context(Kind::Internal, context())?.path();
-            let draft = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if !draft && path.extension().is_some_and(|extension| extension == "toml") {
-                paths.push(path);
-            }
+    /// Whose key this is, revoked or not.
+    pub(super) fn owner(&self, spki: &[u8]) -> Option<RecorderId> {
+        self.by_key(spki).map(|record| record.id)
+    }
+
+    /// Whether a key may be enrolled.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorised`] if its recorder was revoked: such a key never comes back.
+    pub(super) fn may_enrol(&self, spki: &[u8]) -> Result<()> {
+        match self.by_key(spki) {
+            Some(record) if record.revoked.is_some() => Err(revoked()),
+            _ => Ok(()),
         }
-        Ok(paths)
+    }
+
+    /// Enrols a key. One that is enrolled already, such as that of a device whose certificate ended in a drawer, stays who it is and
+    /// becomes what the newcomer says. Durable on return. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Registry::may_enrol`] and of the store.
+    pub(super) fn enrol(&self, newcomer: Newcomer) -> Result<Arc<RecorderRecord>> {
+        let _one_at_a_time = self.changes();
+        self.may_enrol(&newcomer.spki)?;
+        let Newcomer { kind, department, label, spki, not_after } = newcomer;
+        let record = match self.by_key(&spki) {
+            None => {
+                RecorderRecord::new(kind, department, label, RecorderKey { spki, since: self.clock.now(), not_after })
+            }
+            Some(known) => {
+                let mut keys = known.keys.clone();
+                prolong(&mut keys, &spki, not_after);
+                RecorderRecord { kind, department, label, keys, ..(*known).clone() }
+            }
+        };
+        self.put(record)
+    }
+
+    /// Gives a recorder its next certificate's end, under a key that it has or under a new one. Durable on return. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthorised`] if it was revoked, [`Kind::Invalid`] for a key that it cannot have, and those of the store.
+    pub(super) fn renew(&self, id: RecorderId, spki: &[u8], not_after: Micros) -> Result<Arc<RecorderRecord>> {
+        let _one_at_a_time = self.changes();
+        let known = self.by_id(id).ok_or_else(|| Error::new(Kind::Unauthorised, "the recorder is not enrolled"))?;
+        if known.revoked.is_some() {
+            return Err(revoked());
+        }
+        if self.by_key(spki).is_some_and(|owner| owner.id != id) {
+            return Err(Error::new(Kind::Invalid, "the key is enrolled for another recorder"));
+        }
+        let mut keys = known.keys.clone();
+        if !prolong(&mut keys, spki, Some(not_after)) {
+            if keys.len() >= KEYS_MAX {
+                return Err(Error::new(Kind::Invalid, "the recorder has had too many keys: renew with one of them"));
+            }
+            keys.push(RecorderKey { spki: spki.to_vec(), since: self.clock.now(), not_after: Some(not_after) });
+        }
+        self.put(RecorderRecord { keys, ..(*known).clone() })
+    }
+
+    /// Takes an identity back, for ever. When this returns it is durable, no commit brings a link of the recorder any more, and
+    /// whoever watches [`Registry::revocations`] closes its connections. Once more changes nothing. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a recorder that was never enrolled, and those of the store.
+    pub fn revoke(&self, id: RecorderId, by: &str, reason: String) -> Result<Arc<RecorderRecord>> {
+        self.import()?;
+        let _one_at_a_time = self.changes();
+        let record = self.by_id(id).ok_or_else(|| Error::new(Kind::NotFound, "no such recorder is enrolled"))?;
+        self.put_revoked(&record, by, reason)
+    }
+
+    fn put_revoked(&self, record: &Arc<RecorderRecord>, by: &str, reason: String) -> Result<Arc<RecorderRecord>> {
+        if record.revoked.is_some() {
+            return Ok(Arc::clone(record));
+        }
+        let revocation = Revocation { at: self.clock.now(), by: by.to_owned(), reason };
+        let record = self.put(RecorderRecord { revoked: Some(revocation), ..(**record).clone() })?;
+        tracing::warn!("a recorder was revoked");
+        tracing::debug!(recorder = %record.id, "the revoked recorder");
+        self.revocations.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(record)
+    }
+
+    /// Makes a record durable, then known. The caller holds `changes`.
+    fn put(&self, record: RecorderRecord) -> Result<Arc<RecorderRecord>> {
+        self.store.enrol(&record)?;
+        let record = Arc::new(record);
+        self.known_mut().insert(Arc::clone(&record));
+        Ok(record)
     }
 
     fn known(&self) -> RwLockReadGuard<'_, Known> {
@@ -142,8 +313,8 @@ impl Registry {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reported(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changes(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,17 +324,12 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// The record in a file; `None` if the file is gone. The identity must be that of the key and of the file's name.
-fn read_record(path: &Path) -> Result<Option<RecorderRecord>> {
-    let damaged = |what: &str| Error::new(Kind::Invalid, format!("{}: {what}", path.display()));
-    let Some(text) = files::read(path)? else { return Ok(None) };
-    let file: EnrolledFile = toml::from_str(&text).map_err(|_| damaged("not the word of an enrolment"))?;
-    let spki = HEXLOWER.decode(file.spki.as_bytes()).map_err(|_| damaged("the key is not hexadecimal"))?;
-    aigaq_proto::signature::PublicKey::from_spki(&spki).map_err(|_| damaged("the key is not one for recorders"))?;
-    let id = RecorderId::of_spki(&spki);
-    if file.id != id.to_string() || path.file_stem().is_none_or(|stem| stem.to_string_lossy() != file.id) {
-        return Err(damaged("the identity is not that of the key"));
-    }
-    let key = RecorderKey { spki, since: file.enrolled_at, not_after: file.not_after };
-    Ok(Some(RecorderRecord::new(file.kind, file.department, file.label, key)))
+/// Sets when the certificate of a key ends; `false` if there is no such key.
+fn prolong(keys: &mut [RecorderKey], spki: &[u8], not_after: Option<Micros>) -> bool {
+    let key = keys.iter_mut().find(|key| key.spki == spki);
+    key.map(|key| key.not_after = not_after).is_some()
+}
+
+fn revoked() -> Error {
+    Error::new(Kind::Unauthorised, "this recorder was revoked; a device enrols again with a new key")
 }

@@ -7,8 +7,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use aigaq_proto::RecorderId;
+
 use super::*;
+use crate::clock::Clock;
 use crate::store::Store;
+use crate::{est, log};
 
 fn request() -> EnrolRequest {
     EnrolRequest {
@@ -35,7 +39,7 @@ fn certificate(path: &Path) -> CertificateDer<'static> {
 fn an_identity_is_complete_and_its_key_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("car-7"));
-    let id = enrol(&data, request(), &out, &now()).unwrap();
+    let id = enrol(&data, request(), &out, &Settings::default(), &now()).unwrap();
 
     let about: RecorderFile = toml::from_str(&std::fs::read_to_string(out.join("recorder.toml")).unwrap()).unwrap();
     assert_eq!(about.id, id.to_string());
@@ -61,10 +65,10 @@ fn an_identity_is_complete_and_its_key_is_private() {
 fn nobody_is_enrolled_with_a_new_log_key_beside_an_old_store() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("car-7"));
-    enrol(&data, request(), &dir.path().join("car-6"), &now()).unwrap();
+    enrol(&data, request(), &dir.path().join("car-6"), &Settings::default(), &now()).unwrap();
     drop(Store::open(&data.join(crate::store::DIR), &crate::store::Settings::default()).unwrap());
     std::fs::remove_file(data.join("log.key")).unwrap();
-    let error = enrol(&data, request(), &out, &now()).unwrap_err();
+    let error = enrol(&data, request(), &out, &Settings::default(), &now()).unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged, "{error}");
     assert!(!out.join("key.pem").exists() && !data.join("log.key").exists());
 }
@@ -84,7 +88,7 @@ fn openssl(arguments: &[&str]) -> Option<String> {
 fn a_key_is_pkcs8_version_1_and_signs_as_before() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    let id = enrol(dir.path(), request(), &out, &now()).unwrap();
+    let id = enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap();
     let key = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_file(out.join("key.pem")).unwrap();
     let der = key.secret_pkcs8_der();
     assert_eq!((der.len(), &der[..5]), (48, &[0x30, 0x2e, 0x02, 0x01, 0x00][..]), "RFC 5208, without a public key");
@@ -97,9 +101,9 @@ fn openssl_reads_every_key_and_verifies_every_certificate() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let clock = Clock::system();
-    enrol(dir.path(), request(), &out, &clock).unwrap();
+    enrol(dir.path(), request(), &out, &Settings::default(), &clock).unwrap();
     let authority = Authority::load_or_create(dir.path(), &clock).unwrap();
-    authority.server_identity(dir.path(), &clock).unwrap();
+    authority.server_identity(dir.path(), &[], &clock).unwrap();
     let of = |path: &str| dir.path().join(path).to_str().unwrap().to_owned();
     for (key, certificate, usage) in [
         ("out/key.pem", "out/cert.pem", "TLS Web Client Authentication"),
@@ -122,7 +126,7 @@ fn the_server_that_is_asked_for_is_named_and_must_be_a_host_with_a_port() {
     let with = |server: &str| EnrolRequest { server: Some(server.to_owned()), ..request() };
     for (index, good) in ["gateway.example.org:4433", "10.0.0.1:1", "[2001:db8::1]:65535"].into_iter().enumerate() {
         let out = dir.path().join(index.to_string());
-        enrol(dir.path(), with(good), &out, &now()).unwrap();
+        enrol(dir.path(), with(good), &out, &Settings::default(), &now()).unwrap();
         let about: RecorderFile = toml::from_str(&std::fs::read_to_string(out.join("recorder.toml")).unwrap()).unwrap();
         assert_eq!(about.server, good);
     }
@@ -130,7 +134,7 @@ fn the_server_that_is_asked_for_is_named_and_must_be_a_host_with_a_port() {
     for bad in
         ["", "host", "host:", ":4433", "host:0", "host:65536", "ho st:1", "a/b:1", "::1:4433", "[x]:1", "h:+1", &long]
     {
-        let refused = enrol(dir.path(), with(bad), &dir.path().join("bad"), &now());
+        let refused = enrol(dir.path(), with(bad), &dir.path().join("bad"), &Settings::default(), &now());
         assert_eq!(refused.unwrap_err().kind(), Kind::Invalid, "{bad:?}");
     }
     assert!(!dir.path().join("bad").exists());
@@ -139,37 +143,37 @@ fn the_server_that_is_asked_for_is_named_and_must_be_a_host_with_a_port() {
 #[test]
 fn what_was_enrolled_before_the_first_start_is_known_at_it() {
     let dir = tempfile::tempdir().unwrap();
-    let id = enrol(dir.path(), request(), &dir.path().join("out"), &now()).unwrap();
+    let id = enrol(dir.path(), request(), &dir.path().join("out"), &Settings::default(), &now()).unwrap();
     let store = Store::memory();
-    let registry = Registry::open(store.clone(), dir.path()).unwrap();
+    let registry = Registry::open(store.clone(), dir.path(), now()).unwrap();
     assert_eq!(registry.by_id(id).unwrap().department, "Almaty city");
     assert!(std::fs::read_dir(dir.path().join("enrolled")).unwrap().next().is_none(), "the word was taken in");
-    let again = Registry::open(store, dir.path()).unwrap();
+    let again = Registry::open(store, dir.path(), now()).unwrap();
     assert_eq!(again.list().len(), 1, "the store remembers");
 }
 
 #[test]
 fn what_is_enrolled_while_the_server_runs_is_known_when_it_connects() {
     let dir = tempfile::tempdir().unwrap();
-    let registry = Registry::open(Store::memory(), dir.path()).unwrap();
+    let registry = Registry::open(Store::memory(), dir.path(), now()).unwrap();
     let out = dir.path().join("out");
-    let id = enrol(dir.path(), request(), &out, &now()).unwrap();
+    let id = enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap();
     assert!(registry.by_id(id).is_none());
     let leaf = certificate(&out.join("cert.pem"));
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
-    assert_eq!(registry.by_spki(leaf.public_key().raw).unwrap().id, id);
-    assert!(registry.by_spki(b"no key at all").is_none());
+    assert_eq!(registry.entry(leaf.public_key().raw).unwrap().id, id);
+    assert_eq!(registry.entry(b"no key at all").unwrap_err(), NoEntry::Unknown);
 }
 
 #[test]
 fn a_damaged_word_is_left_alone_and_the_others_are_taken_in() {
     let dir = tempfile::tempdir().unwrap();
-    let bad = enrol(dir.path(), request(), &dir.path().join("a"), &now()).unwrap();
-    let good = enrol(dir.path(), request(), &dir.path().join("b"), &now()).unwrap();
+    let bad = enrol(dir.path(), request(), &dir.path().join("a"), &Settings::default(), &now()).unwrap();
+    let good = enrol(dir.path(), request(), &dir.path().join("b"), &Settings::default(), &now()).unwrap();
     let path = dir.path().join(format!("enrolled/{bad}.toml"));
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("302a300506032b6570", "302a300506032b6571")).unwrap();
-    let registry = Registry::open(Store::memory(), dir.path()).unwrap();
+    let registry = Registry::open(Store::memory(), dir.path(), now()).unwrap();
     assert!(registry.by_id(good).is_some());
     assert!(registry.by_id(bad).is_none());
     assert!(path.exists());
@@ -181,8 +185,9 @@ fn many_who_come_first_at_once_get_one_authority() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path();
     let pems: Vec<String> = std::thread::scope(|scope| {
-        let racers: Vec<_> =
-            (0..8).map(|_| scope.spawn(|| Authority::load_or_create(data, &now()).unwrap().pem().to_owned())).collect();
+        let racers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| est::to_pem(Authority::load_or_create(data, &now()).unwrap().anchor())))
+            .collect();
         racers.into_iter().map(|racer| racer.join().unwrap()).collect()
     });
     assert!(pems.iter().all(|pem| *pem == pems[0]));
@@ -193,11 +198,11 @@ fn the_certificate_of_the_server_is_kept_until_it_is_near_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let clock = now();
     let authority = Authority::load_or_create(dir.path(), &clock).unwrap();
-    let first = authority.server_identity(dir.path(), &clock).unwrap();
-    let same = authority.server_identity(dir.path(), &clock).unwrap();
+    let first = authority.server_identity(dir.path(), &[], &clock).unwrap();
+    let same = authority.server_identity(dir.path(), &[], &clock).unwrap();
     assert_eq!(first.chain, same.chain);
     clock.set(clock.now() + 300 * 86_400_000_000);
-    let renewed = authority.server_identity(dir.path(), &clock).unwrap();
+    let renewed = authority.server_identity(dir.path(), &[], &clock).unwrap();
     assert_ne!(first.chain, renewed.chain);
     assert_eq!(first.key, renewed.key, "renewed under the same key");
     assert_eq!(mode(&dir.path().join("server.key")), 0o600);
@@ -207,9 +212,11 @@ fn the_certificate_of_the_server_is_kept_until_it_is_near_its_end() {
 fn a_certificate_of_another_authority_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let clock = now();
-    let first = Authority::load_or_create(dir.path(), &clock).unwrap().server_identity(dir.path(), &clock).unwrap();
+    let first =
+        Authority::load_or_create(dir.path(), &clock).unwrap().server_identity(dir.path(), &[], &clock).unwrap();
     std::fs::remove_dir_all(dir.path().join("ca")).unwrap();
-    let second = Authority::load_or_create(dir.path(), &clock).unwrap().server_identity(dir.path(), &clock).unwrap();
+    let second =
+        Authority::load_or_create(dir.path(), &clock).unwrap().server_identity(dir.path(), &[], &clock).unwrap();
     assert_ne!(first.chain, second.chain);
 }
 
@@ -227,8 +234,12 @@ fn bad_requests_are_refused_and_an_identity_is_never_overwritten() {
     let out = dir.path().join("out");
     for bad in ["", "  ", "two\nlines", &"x".repeat(101)] {
         let request = EnrolRequest { department: bad.to_owned(), ..request() };
-        assert_eq!(enrol(dir.path(), request, &out, &now()).unwrap_err().kind(), Kind::Invalid, "{bad:?}");
+        assert_eq!(
+            enrol(dir.path(), request, &out, &Settings::default(), &now()).unwrap_err().kind(),
+            Kind::Invalid,
+            "{bad:?}"
+        );
     }
-    enrol(dir.path(), request(), &out, &now()).unwrap();
-    assert_eq!(enrol(dir.path(), request(), &out, &now()).unwrap_err().kind(), Kind::Invalid);
+    enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap();
+    assert_eq!(enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap_err().kind(), Kind::Invalid);
 }

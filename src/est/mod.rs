@@ -28,6 +28,9 @@ pub const PKCS7: &str = "application/pkcs7-mime";
 /// Content type of a certificate request.
 pub const PKCS10: &str = "application/pkcs10";
 
+/// Characters in a line of PEM.
+const PEM_LINE: usize = 64;
+
 /// Longest body that either side takes, bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -63,9 +66,35 @@ pub fn from_base64(body: &[u8]) -> Result<Vec<u8>> {
     BASE64.decode(&dense).context(Kind::Invalid, "the body is not base64 of DER (no PEM lines, no raw bytes)")
 }
 
+/// A certificate as PEM (RFC 7468).
+#[must_use]
+pub fn to_pem(certificate: &[u8]) -> String {
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let body = BASE64.encode(certificate);
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(PEM_LINE));
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_reads_back_from_its_pem() {
+        use rustls_pki_types::CertificateDer;
+        use rustls_pki_types::pem::PemObject as _;
+        for length in [1, 47, 48, 49, 96, 500] {
+            let der = vec![7; length];
+            assert_eq!(CertificateDer::from_pem_slice(to_pem(&der).as_bytes()).unwrap().as_ref(), der);
+        }
+    }
 
     #[test]
     fn a_body_reads_back_in_one_line_and_in_many() {

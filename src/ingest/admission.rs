@@ -15,6 +15,7 @@ use quinn::VarInt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::identity::REVOKED;
 use super::{Settings, close};
 
 /// What a link takes beside its payload: header, signature, task.
@@ -179,18 +180,30 @@ impl Sessions {
         Seat { sessions: Arc::clone(self), recorder, number }
     }
 
-    /// Closes the sessions whose certificates have ended.
-    pub(super) fn close_expired(&self, now: Micros) {
-        let expired: Vec<quinn::Connection> = self
-            .live()
-            .values()
-            .flatten()
-            .filter(|live| live.not_after <= now)
-            .map(|live| live.connection.clone())
-            .collect();
-        for connection in expired {
-            close(&connection, Code::Identity, "the certificate has expired: enrol again");
+    /// Closes the sessions whose certificates have ended. A recorder that `has_newer` ones is sent to connect again, any other to enrol.
+    pub(super) fn close_expired(&self, now: Micros, has_newer: impl Fn(RecorderId) -> bool) {
+        for (recorder, connection) in self.pick(|_, live| live.not_after <= now) {
+            if has_newer(recorder) {
+                close(&connection, Code::Draining, "the certificate has ended: connect with the next one");
+            } else {
+                close(&connection, Code::Identity, "the certificate has expired: enrol again");
+            }
         }
+    }
+
+    /// Closes the sessions of revoked recorders.
+    pub(super) fn close_revoked(&self, is_revoked: impl Fn(RecorderId) -> bool) {
+        for (_, connection) in self.pick(|recorder, _| is_revoked(recorder)) {
+            close(&connection, Code::Identity, REVOKED);
+        }
+    }
+
+    fn pick(&self, which: impl Fn(RecorderId, &Live) -> bool) -> Vec<(RecorderId, quinn::Connection)> {
+        let live = self.live();
+        let each = live.iter().flat_map(|(recorder, seats)| seats.iter().map(move |seat| (*recorder, seat)));
+        each.filter(|(recorder, seat)| which(*recorder, seat))
+            .map(|(recorder, seat)| (recorder, seat.connection.clone()))
+            .collect()
     }
 
     fn leave(&self, recorder: RecorderId, number: u64) {

@@ -15,10 +15,9 @@ use quinn::{EndpointConfig, IdleTimeout, NoneTokenLog, ServerConfig, TransportCo
 use rustls::server::NoServerSessionStorage;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::identity::{ServerTime, Verifier};
 use super::keys::Keys;
 use super::{Gateway, Settings};
-use crate::enrol::Authority;
+use crate::enrol::{ServerIdentity, ServerTime, Verifier};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Connection window of a session that uploads nothing: what one recorder may make the server hold unread.
@@ -46,16 +45,15 @@ const QUIC_V1: u32 = 1;
 /// Opens the UDP socket and the QUIC endpoint on it. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// [`Kind::Invalid`] when the address cannot be bound, and whatever reading or writing the server's certificate and the keys
-/// in `data` fails with.
-pub fn bind(address: SocketAddr, authority: &Authority, gateway: &Gateway, data: &Path) -> Result<quinn::Endpoint> {
+/// [`Kind::Invalid`] when the address cannot be bound, and whatever reading or writing the keys in `data` fails with.
+pub fn bind(address: SocketAddr, identity: ServerIdentity, gateway: &Gateway, data: &Path) -> Result<quinn::Endpoint> {
     let keys = Keys::load_or_create(data)?;
     let mut endpoint = EndpointConfig::new(keys.reset);
     endpoint.supported_versions(vec![QUIC_V1]);
     endpoint.min_reset_interval(RESET_INTERVAL);
     let connection_ids = keys.connection_ids;
     endpoint.cid_generator(move || Box::new(connection_ids.clone()));
-    let mut server = ServerConfig::new(Arc::new(crypto(authority, gateway, data)?), keys.token);
+    let mut server = ServerConfig::new(Arc::new(crypto(identity, gateway)?), keys.token);
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0).log(Arc::new(NoneTokenLog));
     server
@@ -90,12 +88,11 @@ pub fn transport(settings: &Settings) -> TransportConfig {
     transport
 }
 
-fn crypto(authority: &Authority, gateway: &Gateway, data: &Path) -> Result<QuicServerConfig> {
+fn crypto(identity: ServerIdentity, gateway: &Gateway) -> Result<QuicServerConfig> {
     let unusable = "the server's certificate cannot be used";
-    let identity = authority.server_identity(data, &gateway.clock)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let handshakes = gateway.metrics.handshakes.clone();
-    let verifier = Verifier::new(authority, Arc::clone(&gateway.registry), handshakes, &provider)?;
+    let verifier = Verifier::new(Arc::clone(&gateway.trust), Arc::clone(&gateway.registry), handshakes, true);
     let mut tls = rustls::ServerConfig::builder_with_details(provider, Arc::new(ServerTime(gateway.clock.clone())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context(Kind::Internal, unusable)?

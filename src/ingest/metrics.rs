@@ -102,12 +102,7 @@ pub(super) struct Counted(IntGauge);
 
 impl Counted {
     pub(super) fn new(gauge: &IntGaugeVec, kind: RecorderKind) -> Self {
-        let label = match kind {
-            RecorderKind::Officer => "officer",
-            RecorderKind::Vehicle => "vehicle",
-            RecorderKind::Premises => "premises",
-        };
-        let gauge = gauge.with_label_values(&[label]);
+        let gauge = gauge.with_label_values(&[kind.name()]);
         gauge.inc();
         Self(gauge)
     }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::commit::Queue;
-use crate::enrol::Registry;
+use crate::enrol::{Registry, Trust};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::log::Reader;
@@ -54,6 +54,8 @@ pub struct Gateway {
     pub fleet: Fleet,
     /// Who is enrolled.
     pub registry: Arc<Registry>,
+    /// Where their certificates lead.
+    pub trust: Arc<Trust>,
     /// The server's time.
     pub clock: Clock,
     /// Limits.
@@ -94,6 +96,7 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
         shutdown: shutdown.clone(),
         gateway: gateway.clone(),
     });
+    let mut revocations = gateway.registry.revocations();
     let mut sweep = tokio::time::interval(settings.sweep_interval);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -104,7 +107,13 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
                 Some(incoming) => core.admit(incoming, endpoint.open_connections()),
                 None => return Err(Error::new(Kind::Internal, "the QUIC endpoint ended")),
             },
-            _ = sweep.tick() => core.sessions.close_expired(core.gateway.clock.now()),
+            Ok(()) = revocations.changed() => {
+                core.sessions.close_revoked(|recorder| core.gateway.registry.is_revoked(recorder));
+            }
+            _ = sweep.tick() => {
+                let now = core.gateway.clock.now();
+                core.sessions.close_expired(now, |recorder| core.gateway.registry.has_certificate(recorder, now));
+            }
         }
     }
     core.tasks.close();

@@ -16,7 +16,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Room, Uploading};
-use super::identity::Identity;
+use super::identity::{Identity, REVOKED};
 use super::promise::{self, Promise};
 use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -52,6 +52,10 @@ pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
         endpoint::check_alpn(&connection)?;
         let identity = Identity::of(&connection, &core.gateway.registry)?;
         let _seat = core.sessions.enter(identity.record.id, identity.not_after, &connection);
+        // Whoever was revoked between the handshake and the seat was not among those that were closed.
+        if core.gateway.registry.is_revoked(identity.record.id) {
+            return Err(Error::new(Kind::Unauthorised, REVOKED));
+        }
         let _counted = metrics::Counted::new(&core.gateway.metrics.connections, identity.record.kind);
         let (session, control, seat) = greet(&core, &connection, identity).await?;
         session.run(control, seat).await

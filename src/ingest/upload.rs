@@ -75,7 +75,7 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
     check_header(session, header)?;
     session.offered(sequence);
     let digest = link::digest(&prelude.header_bytes);
-    let signed = session.identity.key.verify(&digest, &prelude.signature).is_ok();
+    let signed = session.identity.has_signed(&digest, &prelude.signature);
 
     let place =
         tokio::time::timeout(core.gateway.settings.room_timeout, core.room.take(&session.share, header.payload_length))

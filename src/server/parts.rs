@@ -14,13 +14,16 @@ use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::commit::{self, WriterHandle};
 use crate::config::Config;
-use crate::enrol::{Authority, Registry};
+use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerIdentity, ServerTime, Trust, Verifier};
 use crate::error::{Context, Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
 use crate::log::{Identity, Log, Reader};
 use crate::store::{self, Store};
-use crate::{lookup, metrics};
+use crate::{http, lookup, metrics};
+
+/// How many ports are tried for one that is free for UDP and TCP.
+const PORT_ATTEMPTS: u32 = 16;
 
 /// Everything that needs the disk, opened.
 pub(super) struct Opened {
@@ -29,7 +32,9 @@ pub(super) struct Opened {
     pub(super) metrics: MetricsRegistry,
     pub(super) gateway: Gateway,
     pub(super) writer: WriterHandle,
-    authority: Authority,
+    /// Where recorders enrol.
+    pub(super) desk: Arc<Desk>,
+    server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
 }
@@ -53,35 +58,77 @@ impl Opened {
         let lock = DataDir::create(&config.store.dir)?;
         let data = lock.path();
         let token = lock.token()?;
-        let authority = Authority::load_or_create(data, &clock)?;
+        let settings = enrol_settings(config);
+        let authority = Authority::open(data, settings.issuer.as_ref(), &clock)?;
+        let server_identity = authority.server_identity(data, &settings.names, &clock)?;
         let identity = Identity::load_or_create(data)?;
         let metrics = metrics::registry()?;
         let store = open(&data.join(store::DIR), &store_settings(config))?;
         metrics::register_space(&metrics, store.clone())?;
         let log = Log::open(store.clone(), identity, Some(data))?;
         let reader = log.reader();
-        let registry = Arc::new(Registry::open(store.clone(), data)?);
+        let registry = Arc::new(Registry::open(store.clone(), data, clock.clone())?);
+        let enrol_metrics = enrol::Metrics::register(&metrics)?;
+        let trust = Arc::new(Trust::load(&authority, &settings, enrol_metrics.next_update())?);
         let commit_metrics = commit::Metrics::register(&metrics)?;
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
         let fleet = Fleet::open(store.clone(), clock.clone())?;
+        let office = Office {
+            authority,
+            trust: Arc::clone(&trust),
+            registry: Arc::clone(&registry),
+            log_key: reader.key().as_str().to_owned(),
+            certificate_life: settings.certificate_life,
+            clock: clock.clone(),
+            metrics: enrol_metrics,
+        };
+        let desk = Arc::new(Desk::open(data, office)?);
         let gateway = Gateway {
             store,
             queue,
             log: reader.clone(),
             fleet,
             registry,
+            trust,
             clock,
             settings: ingest_settings(config),
             metrics: ingest::Metrics::register(&metrics)?,
         };
-        Ok(Self { lock, token, metrics, gateway, writer, authority, reader, lookup_metrics })
+        Ok(Self { lock, token, metrics, gateway, writer, desk, server_identity, reader, lookup_metrics })
     }
 
-    /// The QUIC endpoint.
-    pub(super) fn bind(&mut self, address: SocketAddr) -> Result<quinn::Endpoint> {
-        ingest::bind(address, &self.authority, &self.gateway, self.lock.path())
+    /// The QUIC endpoint, and the listener that recorders enrol on: without an address of its own on the same port of TCP. Where any
+    /// port will do, that takes a port which is free for both.
+    pub(super) async fn bind(&self, config: &Config) -> Result<(quinn::Endpoint, TcpListener)> {
+        let quic = config.quic.listen;
+        if let Some(listen) = config.enrol.listen {
+            return Ok((self.bind_quic(quic)?, self::listen("enrol.listen", listen).await?));
+        }
+        for _ in 1..PORT_ATTEMPTS {
+            let listener = self::listen("quic.listen, for enrolment", quic).await?;
+            match self.bind_quic(SocketAddr::new(quic.ip(), address(&listener)?.port())) {
+                Ok(endpoint) => return Ok((endpoint, listener)),
+                Err(error) if quic.port() != 0 => return Err(error),
+                Err(error) => tracing::debug!(%error, "the port is free for TCP alone"),
+            }
+        }
+        Err(Error::new(Kind::Invalid, "no port is free for both UDP and TCP"))
+    }
+
+    fn bind_quic(&self, address: SocketAddr) -> Result<quinn::Endpoint> {
+        ingest::bind(address, self.server_identity.clone(), &self.gateway, self.lock.path())
+    }
+
+    /// TLS of the listener that recorders enrol on.
+    pub(super) fn enrol_tls(&self) -> Result<Arc<rustls::ServerConfig>> {
+        let gateway = &self.gateway;
+        let refusals = self.desk.refusals();
+        let verifier = Verifier::new(Arc::clone(&gateway.trust), Arc::clone(&gateway.registry), refusals, false);
+        let ServerIdentity { chain, key } = self.server_identity.clone();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        http::with_clients(chain, key, Arc::new(verifier), Arc::new(ServerTime(gateway.clock.clone())), provider)
     }
 
     /// What the handlers of the API share.
@@ -96,6 +143,18 @@ impl Opened {
             self.lookup_metrics.clone(),
         )?;
         Ok(state.before_listing(move || registry.import().map(|_| ())))
+    }
+}
+
+/// What of the configuration concerns identities; the command line needs it too.
+pub(crate) fn enrol_settings(config: &Config) -> enrol::Settings {
+    let issuer = config.enrol.issuer.clone();
+    enrol::Settings {
+        certificate_life: config.enrol.certificate_life,
+        names: config.enrol.names.clone(),
+        issuer: issuer.map(|issuer| IssuerFiles { certificate: issuer.certificate, key: issuer.key }),
+        trust_anchors: config.enrol.trust_anchors.clone(),
+        crl: config.enrol.crl.clone(),
     }
 }
 
@@ -214,5 +273,6 @@ mod tests {
         assert_eq!(ingest_settings(&config), ingest::Settings::default());
         assert_eq!(format!("{:?}", commit_settings(&config)), format!("{:?}", commit::Settings::default()));
         assert_eq!(format!("{:?}", store_settings(&config)), format!("{:?}", store::Settings::default()));
+        assert_eq!(enrol_settings(&config), enrol::Settings::default());
     }
 }

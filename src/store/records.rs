@@ -212,6 +212,18 @@ pub enum RecorderKind {
     Premises,
 }
 
+impl RecorderKind {
+    /// As it is written everywhere: in files, in the API, in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Officer => "officer",
+            Self::Vehicle => "vehicle",
+            Self::Premises => "premises",
+        }
+    }
+}
+
 /// An enrolled recorder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecorderRecord {

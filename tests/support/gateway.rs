@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use aigaq::enrol::{Authority, Registry};
+use aigaq::enrol::{Authority, Registry, Trust};
 use aigaq::fleet::Fleet;
 use aigaq::ingest::{self, Settings};
 use aigaq::store::Store;
@@ -47,12 +47,14 @@ impl Gateway {
             log: reader,
             fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
             queue,
-            registry: Arc::new(Registry::open(store.clone(), dir.path()).unwrap()),
+            registry: Arc::new(Registry::open(store.clone(), dir.path(), clock.clone()).unwrap()),
+            trust: Arc::new(Trust::own(&authority).unwrap()),
             clock,
             settings,
             metrics: ingest::Metrics::register(&metrics).unwrap(),
         };
-        let server = ingest::bind(address, &authority, &gateway, dir.path()).unwrap();
+        let certificate = authority.server_identity(dir.path(), &[], &gateway.clock).unwrap();
+        let server = ingest::bind(address, certificate, &gateway, dir.path()).unwrap();
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));

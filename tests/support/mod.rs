@@ -17,7 +17,7 @@ pub mod session;
 use std::path::{Path, PathBuf};
 
 use aigaq::Clock;
-use aigaq::enrol::{EnrolRequest, enrol};
+use aigaq::enrol::{EnrolRequest, Settings, enrol};
 use aigaq::store::records::RecorderKind;
 use aigaq_proto::RecorderId;
 use aigaq_proto::receipt::LogKey;
@@ -45,7 +45,7 @@ impl Identity {
             label: out.file_name().unwrap().to_string_lossy().into_owned(),
             server: None,
         };
-        enrol(data, request, out, &Clock::system()).unwrap();
+        enrol(data, request, out, &Settings::default(), &Clock::system()).unwrap();
         Self::load(out)
     }
 

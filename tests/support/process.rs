@@ -15,6 +15,7 @@ pub struct ServerProcess {
     pub quic: SocketAddr,
     pub api: SocketAddr,
     pub ops: SocketAddr,
+    pub enrolment: SocketAddr,
 }
 
 impl ServerProcess {
@@ -41,13 +42,16 @@ impl ServerProcess {
             .spawn()
             .unwrap();
         let lines: Vec<String> =
-            BufReader::new(child.stdout.take().unwrap()).lines().take(3).map_while(Result::ok).collect();
+            BufReader::new(child.stdout.take().unwrap()).lines().take(4).map_while(Result::ok).collect();
         let address = |name: &str| {
             let line = lines.iter().find(|line| line.starts_with(name))?;
-            line.split_whitespace().find_map(|word| word.trim_start_matches("http://").parse().ok())
+            line.split_whitespace()
+                .find_map(|word| word.trim_start_matches("http://").trim_start_matches("https://").parse().ok())
         };
-        match (address("quic"), address("api"), address("operations")) {
-            (Some(quic), Some(api), Some(ops)) => Ok(Self { child, data: data.to_owned(), quic, api, ops }),
+        match (address("quic"), address("api"), address("operations"), address("enrolment")) {
+            (Some(quic), Some(api), Some(ops), Some(enrolment)) => {
+                Ok(Self { child, data: data.to_owned(), quic, api, ops, enrolment })
+            }
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -105,7 +105,7 @@ impl Fleet {
                     label: format!("Load {index}"),
                     server: Some(plan.server.clone()),
                 };
-                enrol::enrol(&data, request, &dir, &Clock::system())?;
+                enrol::enrol(&data, request, &dir, &enrol::Settings::default(), &Clock::system())?;
                 Identity::load(&dir)
             });
             let identities = identities.collect::<Result<_>>()?;

@@ -1,0 +1,196 @@
+//! Which certificates lead anywhere: those that this server issued, and those of an existing CA where one is configured.
+//!
+//! A certificate of this server needs no revocation list: whom it revoked the [`Registry`](super::Registry) knows. One of an existing
+//! CA is checked against the CA's list if there is one, at every depth: unknown is an error, and so is a list that has expired. The
+//! list's file is read again when it changes; one that does not read leaves the old one, which ends by itself.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use prometheus::IntGauge;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CertificateError, DistinguishedName, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+
+use super::{Authority, Settings};
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// Judges chains. Shared by every listener.
+pub struct Trust {
+    own: Arc<dyn ClientCertVerifier>,
+    existing: Option<Existing>,
+    hints: Vec<DistinguishedName>,
+}
+
+/// The CA that is there already.
+struct Existing {
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+    verifier: RwLock<Arc<dyn ClientCertVerifier>>,
+    list: Option<ListFile>,
+}
+
+/// The file of its revocation lists, and what it was when it was read.
+struct ListFile {
+    path: PathBuf,
+    seen: Mutex<Option<(SystemTime, u64)>>,
+    next_update: IntGauge,
+}
+
+impl Trust {
+    /// Trust in what `authority` issues and nothing else.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a CA that cannot be one.
+    pub fn own(authority: &Authority) -> Result<Self> {
+        let unread = IntGauge::new("unread", "Without a list.").context(Kind::Internal, "cannot make a gauge")?;
+        Self::load(authority, &Settings::default(), unread)
+    }
+
+    /// Trust in what `authority` issues and, as `settings` say, in an existing CA. `next_update` is told when its list ends.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for files that do not read.
+    pub fn load(authority: &Authority, settings: &Settings, next_update: IntGauge) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate().clone()).context(Kind::Invalid, "the CA's certificate cannot be used")?;
+        let own = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .context(Kind::Internal, "cannot check certificates")?;
+        let mut hints = own.root_hint_subjects().to_vec();
+        let existing = match &settings.trust_anchors {
+            Some(path) => Some(Existing::load(path, settings.crl.as_deref(), provider, next_update)?),
+            None => None,
+        };
+        if let Some(existing) = &existing {
+            hints.extend(existing.roots.subjects());
+        }
+        Ok(Self { own, existing, hints })
+    }
+
+    /// Reads the revocation list again if its file has changed. Blocks.
+    pub(super) fn refresh(&self) {
+        let Some(existing) = &self.existing else { return };
+        if let Err(error) = existing.refresh() {
+            tracing::error!(%error, "the revocation list cannot be read again; the old one is used until it ends");
+        }
+    }
+
+    pub(super) fn hints(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    /// Whose signatures in handshakes are checked how.
+    pub(super) fn signatures(&self) -> &dyn ClientCertVerifier {
+        &*self.own
+    }
+
+    /// Whether the chain leads to a trusted CA, is good at `now`, is for clients, and was not revoked by an existing CA.
+    pub(super) fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let own = self.own.verify_client_cert(leaf, others, now).map(|_| ());
+        match (&own, &self.existing) {
+            (
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::UnknownIssuer | CertificateError::BadSignature,
+                )),
+                Some(existing),
+            ) => existing.verifier().verify_client_cert(leaf, others, now).map(|_| ()),
+            _ => own,
+        }
+    }
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Trust")
+    }
+}
+
+impl Existing {
+    fn load(anchors: &Path, list: Option<&Path>, provider: Arc<CryptoProvider>, next_update: IntGauge) -> Result<Self> {
+        let unreadable = || format!("cannot read the trust anchors in {}", anchors.display());
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(anchors).context(Kind::Invalid, unreadable())? {
+            let certificate = certificate.context(Kind::Invalid, unreadable())?;
+            roots.add(certificate).context(Kind::Invalid, unreadable())?;
+        }
+        if roots.is_empty() {
+            return Err(Error::new(Kind::Invalid, format!("{} holds no certificate", anchors.display())));
+        }
+        let roots = Arc::new(roots);
+        let list = list.map(|path| ListFile { path: path.to_owned(), seen: Mutex::new(None), next_update });
+        let verifier = RwLock::new(verifier(&roots, &provider, None)?);
+        let existing = Self { roots, provider, verifier, list };
+        existing.refresh()?;
+        Ok(existing)
+    }
+
+    fn refresh(&self) -> Result<()> {
+        let Some(list) = &self.list else { return Ok(()) };
+        let Some(lists) = list.read_if_changed()? else { return Ok(()) };
+        let fresh = verifier(&self.roots, &self.provider, Some(lists))?;
+        *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn verifier(
+    roots: &Arc<RootCertStore>,
+    provider: &Arc<CryptoProvider>,
+    lists: Option<Vec<CertificateRevocationListDer<'static>>>,
+) -> Result<Arc<dyn ClientCertVerifier>> {
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider));
+    if let Some(lists) = lists {
+        // Unknown is an error and all depths are checked by default; that a list has expired is not.
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+    }
+    builder.build().context(Kind::Invalid, "the revocation list or the trust anchors cannot be used")
+}
+
+impl ListFile {
+    /// The lists in the file; `None` if it is the one that was read last.
+    fn read_if_changed(&self) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>> {
+        let context = || format!("cannot read the revocation list {}", self.path.display());
+        let about = std::fs::metadata(&self.path).context(Kind::Invalid, context())?;
+        let stamp = (about.modified().context(Kind::Invalid, context())?, about.len());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == Some(stamp) {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&self.path).context(Kind::Invalid, context())?;
+        let lists: Vec<CertificateRevocationListDer<'static>> = if bytes.starts_with(b"-----") {
+            CertificateRevocationListDer::pem_slice_iter(&bytes)
+                .collect::<Result<_, _>>()
+                .map_err(|error: rustls_pki_types::pem::Error| Error::new(Kind::Invalid, context()).because(error))?
+        } else {
+            vec![CertificateRevocationListDer::from(bytes)]
+        };
+        if lists.is_empty() {
+            return Err(Error::new(Kind::Invalid, format!("{} holds no revocation list", self.path.display())));
+        }
+        let mut ends = Vec::new();
+        for list in &lists {
+            let (_, parsed) = CertificateRevocationList::from_der(list).context(Kind::Invalid, context())?;
+            let end = parsed.next_update().map(|time| time.timestamp());
+            ends.push(end.ok_or_else(|| Error::new(Kind::Invalid, "a revocation list does not say when it ends"))?);
+        }
+        self.next_update.set(ends.into_iter().min().unwrap_or_default());
+        *seen = Some(stamp);
+        Ok(Some(lists))
+    }
+}
