@@ -13,13 +13,14 @@ use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report,
 
 /// Send footage to the server, signed and chained, and wait for a receipt for every piece of it.
 ///
-/// SOURCE is a fragmented MP4. It is cut into links of one to four seconds, which arrive as if they were being recorded now.
+/// SOURCE is an MP4 or QuickTime file, or a fragmented MP4 from a pipe. It is cut into links of one to four seconds, without
+/// encoding it again, and they arrive as if they were being recorded now.
 /// The command ends when it has verified the server's receipt for each, and goes on by itself when the connection breaks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    ffmpeg -i holiday.mp4 -c copy -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof - \\\n    \
-    | aigaq record --identity ./car-7 --fast --start 2026-01-17T09:14:00Z -\n  \
-    aigaq record --identity ./car-7 fragmented.mp4")]
+    aigaq record --identity ./car-7 --fast --start 2026-01-17T09:14:00Z drive.mp4\n  \
+    ffmpeg -i drive.mkv -c copy -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof - \\\n    \
+    | aigaq record --identity ./car-7 -")]
 pub(super) struct Args {
     /// Directory that `aigaq enrol` made: who records.
     #[arg(long, value_name = "DIR")]
@@ -36,7 +37,7 @@ pub(super) struct Args {
     /// A GPX file that says where the recorder was: its points become part of the links of their time.
     #[arg(long, value_name = "FILE")]
     track: Option<PathBuf>,
-    /// A file of fragmented MP4, or - for standard input.
+    /// An MP4 or MOV file; or - for a fragmented MP4 on standard input.
     source: PathBuf,
 }
 

@@ -28,6 +28,18 @@ pub enum Error {
     /// Its fragments say where their samples are counted from the beginning of the file, so none can stand alone.
     #[error("the MP4's fragments have absolute data offsets; {ADVICE}")]
     AbsoluteOffsets,
+    /// It has samples but nothing that says where.
+    #[error("the MP4 has no index (moov): the camera did not finish it, or its end is missing")]
+    NoIndex,
+    /// It has fragments and plain samples.
+    #[error("the MP4 mixes fragments and plain samples; {ADVICE}")]
+    Mixed,
+    /// Its samples are protected.
+    #[error("the MP4 is encrypted")]
+    Encrypted,
+    /// It has no track that a recording carries.
+    #[error("the MP4 has neither pictures nor sound")]
+    NothingToCarry,
     /// It has a header and no fragment.
     #[error("the MP4 has no fragments after its header")]
     NoFragments,

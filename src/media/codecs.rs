@@ -100,7 +100,9 @@ fn vp9(boxes: &[u8]) -> Result<String, Error> {
 
 /// RFC 6381 section 3.3; object type 0x40 is followed by the audio object type of MPEG-4.
 fn mp4a(boxes: &[u8]) -> Result<String, Error> {
-    let Some(config) = find(boxes, *b"esds")? else { return Ok("mp4a".to_owned()) };
+    // QuickTime wraps it in a `wave`.
+    let wave = find(boxes, *b"wave")?.map_or(boxes, |wave| wave.body);
+    let Some(config) = find(wave, *b"esds")? else { return Ok("mp4a".to_owned()) };
     if config.body.len() > ESDS_BYTES_MAX {
         return Err(Error::Malformed("esds"));
     }

@@ -383,7 +383,7 @@ impl Fragmenter {
 }
 
 /// What a stream may begin with.
-const BEGINNINGS: [Kind; 14] = [
+pub(super) const BEGINNINGS: [Kind; 14] = [
     *b"ftyp", *b"styp", *b"moov", *b"moof", *b"mdat", *b"free", *b"skip", *b"wide", *b"pdin", *b"sidx", *b"emsg",
     *b"prft", *b"uuid", *b"meta",
 ];

@@ -103,6 +103,10 @@ impl Maker {
                     init = None;
                     continue;
                 }
+                Some(Ok(Item::Note(text))) => {
+                    self.observer.note(&text);
+                    continue;
+                }
                 Some(Ok(Item::Ask(ask))) => {
                     let Place { sequence, ordinal, .. } = links.place();
                     ask.answer(Standing { sequence, ordinal });

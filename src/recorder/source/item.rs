@@ -25,6 +25,8 @@ pub enum Item {
     Segment(Segment),
     /// The recording ends here, and this is why. Without it a recording ends where the next begins or the source ends.
     End(StopCause),
+    /// Something that a person may want to read.
+    Note(String),
     /// Where does the chain stand now that everything before this item is in the spool?
     Ask(Ask),
 }

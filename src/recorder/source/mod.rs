@@ -1,22 +1,21 @@
 //! Sources of footage: each becomes a bounded stream of [`Item`]s, links' worth of media that is not yet signed.
 //!
-//! A source runs on a thread of its own, because files and pipes block, and stops reading when nobody takes its items.
-//! What it gives are the bytes that it read; only [`Source::Loop`], the bundled clip, is moved in time.
+//! A source runs on a thread of its own where files and pipes block, and stops reading when nobody takes its items. Sample
+//! bytes are never changed; only [`Source::Loop`], the bundled clip, is moved in time.
 
+mod file;
 mod item;
+mod sink;
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
-
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::media::retime::Loop;
-use crate::media::{self, Cutter, Event, Fragmenter};
+use crate::media::{self, Event};
+use sink::Sink;
 
 pub use item::{Ask, Item, Standing};
 
@@ -25,13 +24,11 @@ pub const CLIP: &[u8] = include_bytes!("../../../deploy/clip/clip.mp4");
 
 /// Items that are read ahead of the recorder.
 const ITEMS_AHEAD: usize = 2;
-/// Bytes that are read at once.
-const READ_BYTES: usize = 256 * 1024;
 
 /// Where footage comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// A file of fragmented MP4.
+    /// A file of MP4 or QuickTime, fragmented or ordinary.
     File(PathBuf),
     /// Fragmented MP4 on standard input.
     Stdin,
@@ -51,94 +48,21 @@ impl Source {
     pub(super) fn open(self) -> mpsc::Receiver<Result<Item>> {
         let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
         let read = move |run: &dyn Fn(&mut Sink<'_>) -> Result<()>| {
-            if let Err(error) = run(&mut Sink { items: &items, cutter: Cutter::new(PAYLOAD_BYTES_MAX) }) {
+            if let Err(error) = run(&mut Sink::new(&items)) {
                 let _ = items.blocking_send(Err(error));
             }
         };
         match self {
             Self::Feed(receiver) => return receiver,
-            Self::File(path) => tokio::task::spawn_blocking(move || {
-                read(&|sink| {
-                    let name = path.display().to_string();
-                    let mut file = File::open(&path).context(Kind::Invalid, format!("cannot read {name}"))?;
-                    read_stream(&mut file, &name, sink)
-                });
-            }),
+            Self::File(path) => tokio::task::spawn_blocking(move || read(&|sink| file::read(&path, sink))),
             Self::Stdin => tokio::task::spawn_blocking(move || {
-                read(&|sink| read_stream(&mut std::io::stdin().lock(), "standard input", sink));
+                read(&|sink| file::read_stream(&mut std::io::stdin().lock(), "standard input", sink));
             }),
             Self::Loop { clip, laps } => {
                 tokio::task::spawn_blocking(move || read(&|sink| read_loop(&clip, laps, sink)))
             }
         };
         receiver
-    }
-}
-
-/// Where the media of a source goes: through the cutter to the recorder.
-struct Sink<'a> {
-    items: &'a mpsc::Sender<Result<Item>>,
-    cutter: Cutter,
-}
-
-impl Sink<'_> {
-    /// Takes an event; false when nobody wants more.
-    fn event(&mut self, event: Event) -> Result<bool, media::Error> {
-        Ok(match event {
-            Event::Init(init) => self.flush() && self.send(Item::Init { bytes: init.bytes, codecs: init.codecs }),
-            Event::Fragment(fragment) => match self.cutter.push(fragment)? {
-                Some(segment) => self.send(Item::Segment(segment)),
-                None => true,
-            },
-        })
-    }
-
-    fn flush(&mut self) -> bool {
-        match self.cutter.flush() {
-            Some(segment) => self.send(Item::Segment(segment)),
-            None => true,
-        }
-    }
-
-    fn send(&self, item: Item) -> bool {
-        self.items.blocking_send(Ok(item)).is_ok()
-    }
-}
-
-fn read_stream(input: &mut dyn Read, name: &str, sink: &mut Sink<'_>) -> Result<()> {
-    let mut fragmenter = Fragmenter::new(u64::from(PAYLOAD_BYTES_MAX));
-    let mut buffer = vec![0; READ_BYTES];
-    let result = pump(input, name, &mut fragmenter, &mut buffer, sink);
-    sink.flush();
-    result
-}
-
-/// Reads to the end, to a fault, or until nobody wants more.
-fn pump(
-    input: &mut dyn Read,
-    name: &str,
-    fragmenter: &mut Fragmenter,
-    buffer: &mut [u8],
-    sink: &mut Sink<'_>,
-) -> Result<()> {
-    let broken = |error: media::Error| Error::new(Kind::Invalid, format!("{name}: {error}"));
-    loop {
-        let read = match input.read(buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            read => read.context(Kind::Invalid, format!("cannot read {name}"))?,
-        };
-        match buffer.get(..read) {
-            Some(bytes) if !bytes.is_empty() => fragmenter.push(bytes),
-            _ => fragmenter.end(),
-        }
-        while let Some(event) = fragmenter.poll().map_err(broken)? {
-            if !sink.event(event).map_err(broken)? {
-                return Ok(());
-            }
-        }
-        if read == 0 {
-            return Ok(());
-        }
     }
 }
 
