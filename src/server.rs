@@ -88,7 +88,9 @@ impl Server {
             (parts::address(&api)?, parts::address(&ops)?, parts::address(&enrolment)?);
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
         tasks.spawn("operations", http::serve(ops, ops_router, None, listeners.clone()));
-        let router = lookup::router(opened.lookup(&clock)?);
+        let lookup = opened.lookup(&clock, config.site.time_zone.clone())?;
+        tasks.spawn("watch", lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone()));
+        let router = lookup::router(lookup);
         tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));
@@ -141,6 +143,7 @@ impl Server {
         self.tasks.finish("api").await?;
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;
+        self.tasks.finish("watch").await?;
         self.tasks.finish("fleet").await?;
         self.tasks.finish("enrolment").await?;
         self.tasks.finish("words").await?;

@@ -243,7 +243,7 @@ fn a_second_recording_by_the_same_recorder_goes_on_in_its_chain() {
     };
     assert_eq!(times("spans", "from"), ["2026-01-17T09:14:02.000000Z", "2026-01-17T09:16:00.000000Z"]);
     assert_eq!(times("spans", "to"), ["2026-01-17T09:14:12.000000Z", "2026-01-17T09:16:10.000000Z"]);
-    assert_eq!(times("holes", "cause"), ["before-first", "off", "pending"]);
+    assert_eq!(times("holes", "cause"), ["before-first", "off", "off"]);
     assert_eq!(times("holes", "stop"), ["", "source-ended", "source-ended"]);
 }
 

@@ -19,8 +19,8 @@ use crate::store::engine::memory::Memory;
 use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::records::{
-    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, QuarantineRecord, RecorderKey, RecorderKind,
-    RecorderRecord,
+    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, RecorderKey,
+    RecorderKind, RecorderRecord,
 };
 use crate::store::{Commit, NewLink, NewQuarantine, Settings, Store, keys};
 
@@ -421,4 +421,28 @@ fn many_problems_of_one_kind_are_counted_and_the_first_are_shown() {
     assert_eq!(report.problems, LINKS + 1);
     assert_eq!(problems.len(), 101);
     assert_eq!(problems[100], format!("{} more of the kind signatures", LINKS + 1 - 100));
+}
+
+#[test]
+fn a_loss_that_no_link_states_is_a_problem() {
+    let record = LossRecord { last: 2, from: 0, to: 1, cause: aigaq_proto::link::LossCause::Restored };
+    Rig::expect(
+        |rig| rig.put(Family::Losses, &keys::loss(rig.recorder, 1, 5), Some(records::encode(&record).unwrap())),
+        "RECORDER/5 lost: no link says that these are lost",
+    );
+}
+
+#[test]
+fn what_is_known_of_the_field_must_read() {
+    let families = [Family::Announcements, Family::Requests, Family::Assignments];
+    for (family, place) in
+        families.into_iter().zip(["RECORDER: a record", "RECORDER request 1: ", "RECORDER from 1 µs: "])
+    {
+        let key = |rig: &Rig| match family {
+            Family::Announcements => keys::recorder(rig.recorder).to_vec(),
+            Family::Requests => keys::request(rig.recorder, 1).to_vec(),
+            _ => keys::assignment(rig.recorder, 1).to_vec(),
+        };
+        Rig::expect(|rig| rig.put(family, &key(rig), Some(vec![1, 255])), place);
+    }
 }

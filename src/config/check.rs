@@ -7,8 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::raw::Raw;
-use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Store, Tls};
+use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Site, Store, Tls};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -23,6 +25,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         store: store(raw),
         commit: commit(raw),
         ingest: ingest(raw),
+        site: site(raw),
         logging: logging(raw),
         shutdown: shutdown(raw),
     }
@@ -153,6 +156,12 @@ fn ingest(raw: &mut Raw) -> Ingest {
         ));
     }
     ingest
+}
+
+fn site(raw: &mut Raw) -> Site {
+    raw.section("site");
+    let wanted = "the IANA name of a time zone, such as \"Asia/Almaty\"";
+    Site { time_zone: raw.text("time_zone", TimeZone::UTC, wanted, |name| TimeZone::get(name).ok()) }
 }
 
 fn logging(raw: &mut Raw) -> Logging {

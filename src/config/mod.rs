@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::error::{Context, Error, Kind, Result};
 
 /// Everything that can be set. Made by [`Config::default`], [`Config::load`] or [`Config::parse`].
@@ -30,6 +32,8 @@ pub struct Config {
     pub commit: Commit,
     /// What ingest may hold in memory.
     pub ingest: Ingest,
+    /// Where the site is.
+    pub site: Site,
     /// What the server says of itself.
     pub logging: Logging,
     /// How it stops.
@@ -140,6 +144,13 @@ pub struct Ingest {
     pub forks_max: u32,
     /// Links in quarantine that are kept of one recorder.
     pub quarantined_max: u32,
+}
+
+/// The section `[site]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Where a day of a report begins and ends.
+    pub time_zone: TimeZone,
 }
 
 /// The section `[logging]`.

@@ -1,21 +1,26 @@
 //! `GET /v1/recorders/{id}/coverage`: what exists of a range, and for each hole its cause. Always 200 for a known
 //! recorder, also when nothing exists: that is the answer.
 
-use aigaq_proto::RecorderId;
 use aigaq_proto::limits::DURATION_US_MAX;
+use aigaq_proto::link::{LossCause, StopCause};
+use aigaq_proto::{Micros, RecorderId};
 use axum::Json;
+use axum::extract::State as Shared;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::explain::{Gaps, Known};
 use super::problem::Problem;
 use super::recorders::require;
 use super::request::{FromPath, FromQuery, recorder_id};
-use super::span::{Builder, Coverage, Hole, Mark, Missing, Span};
+use super::span::{Builder, Cause, Coverage, Missing, Tail};
+use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::Viewer;
 use crate::error::Result;
+use crate::fleet::Fleet;
 use crate::store::engine::Direction;
-use crate::store::records::TimelineKind;
+use crate::store::records::{Body, TimelineKind};
 use crate::store::{Store, TimelineEntry};
 
 /// Longest range, days.
@@ -34,6 +39,79 @@ pub(super) struct RangeQuery {
     pub(super) to: String,
 }
 
+/// Recorded without a hole.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Span {
+    /// Beginning, RFC 3339 UTC.
+    from: String,
+    /// End, exclusive.
+    to: String,
+    /// Sequence of the recording's `Start` link.
+    recording: u64,
+    /// Sequence of the first segment.
+    first_sequence: u64,
+    /// Sequence of the last segment.
+    last_sequence: u64,
+    /// Number of segments.
+    segments: u64,
+    /// Their size, bytes.
+    bytes: u64,
+    /// How far the device clock was off when the first segment arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<ClockDocument>,
+}
+
+/// The clock of a device against that of the server.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub(super) struct ClockDocument {
+    /// Device clock minus server clock, microseconds.
+    offset_us: i64,
+    /// The measurement may be wrong by this much either way.
+    error_us: u32,
+}
+
+/// Nothing is there, and why.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Hole {
+    /// Beginning, RFC 3339 UTC.
+    from: String,
+    /// End, exclusive.
+    to: String,
+    /// Why.
+    cause: Cause,
+    /// Why the recording before the hole ended, where a `Stop` link says so: `wearer`, `battery`, `storage-full`,
+    /// `shutdown`, `fault`, `schedule` or `source-ended`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    stop: Option<StopCause>,
+    /// Why it was lost on the device, where that is the cause: `storage-full`, `storage-fault` or `restored`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    loss: Option<LossCause>,
+    /// The missing sequences, where they are the cause; the first hundred runs of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<Missing>,
+    /// How many sequences are missing, those that are not listed among them.
+    #[serde(skip_serializing_if = "is_zero")]
+    missing_count: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// A mark.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Mark {
+    /// When, RFC 3339 UTC.
+    at: String,
+    /// Its sequence.
+    sequence: u64,
+    /// Its category, as the recorder named it.
+    category: String,
+}
+
 /// Coverage of a range.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CoverageDocument {
@@ -49,7 +127,7 @@ pub(super) struct CoverageDocument {
     pub(super) holes: Vec<Hole>,
     /// Marks in the range.
     pub(super) marks: Vec<Mark>,
-    /// Every sequence that is missing between the links of the range.
+    /// Every sequence that is missing between the links of the range; the first ten thousand runs of them.
     pub(super) missing: Vec<Missing>,
 }
 
@@ -60,32 +138,107 @@ pub(super) struct CoverageDocument {
     security(("token" = [])))]
 pub(super) async fn coverage(
     viewer: Viewer,
+    Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
     FromQuery(query): FromQuery<RangeQuery>,
 ) -> Result<Json<CoverageDocument>, Problem> {
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
-    let Coverage { spans, holes, marks, missing } = viewer.evidence().ask(move |store| of(store, id, range)).await?;
-    let (from, to) = (time::format(range.from), time::format(range.to));
-    Ok(Json(CoverageDocument { recorder: id.to_string(), from, to, spans, holes, marks, missing }))
+    let now = state.clock.now();
+    Ok(Json(viewer.evidence().ask(move |store| document(store, &state.fleet, id, range, now)).await?))
 }
 
-/// The coverage of a range; blocks.
-fn of(store: &Store, id: RecorderId, range: TimeRange) -> Result<Coverage> {
+fn document(store: &Store, fleet: &Fleet, id: RecorderId, range: TimeRange, now: Micros) -> Result<CoverageDocument> {
     require(store, id)?;
-    let gaps = store.head(id)?.unwrap_or_default().chain.gaps();
+    let Coverage { spans, holes, marks, missing } = of(store, fleet, id, range, Some(now))?;
+    let spans = spans.into_iter().map(|span| {
+        let clock = store.link(id, span.first_sequence)?.and_then(|link| link.clock);
+        Ok(Span {
+            from: time::format(span.from),
+            to: time::format(span.to),
+            recording: span.recording,
+            first_sequence: span.first_sequence,
+            last_sequence: span.last_sequence,
+            segments: span.segments,
+            bytes: span.bytes,
+            clock: clock.map(|clock| ClockDocument { offset_us: clock.offset_us, error_us: clock.error_us }),
+        })
+    });
+    let holes = holes.into_iter().map(|hole| Hole {
+        from: time::format(hole.from),
+        to: time::format(hole.to),
+        cause: hole.cause,
+        stop: hole.stop,
+        loss: hole.loss,
+        missing: hole.missing,
+        missing_count: hole.missing_count,
+    });
+    let marks = marks.into_iter().map(|mark| {
+        let (sequence, category) = (mark.sequence, mark.category);
+        Mark { at: time::format(mark.at), sequence, category }
+    });
+    Ok(CoverageDocument {
+        recorder: id.to_string(),
+        from: time::format(range.from),
+        to: time::format(range.to),
+        spans: spans.collect::<Result<_>>()?,
+        holes: holes.collect(),
+        marks: marks.collect(),
+        missing,
+    })
+}
+
+/// The coverage of a range. Nothing is said about what comes after `now`, where it is given. Blocks.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when the range holds more than one answer can list, and those of the store.
+fn of(store: &Store, fleet: &Fleet, id: RecorderId, range: TimeRange, now: Option<Micros>) -> Result<Coverage> {
+    scan(store, fleet, id, range, now, |_| {})
+}
+
+/// The same for one that sums up: `look` is given the builder after each entry and may drain it; what is left is returned. Blocks.
+///
+/// # Errors
+/// Those of the store, and of the builder if it is not drained.
+pub(super) fn scan(
+    store: &Store,
+    fleet: &Fleet,
+    id: RecorderId,
+    range: TimeRange,
+    now: Option<Micros>,
+    mut look: impl FnMut(&mut Builder<'_>),
+) -> Result<Coverage> {
+    let head = store.head(id)?.unwrap_or_default();
+    let known = Known::of(store, fleet, id, &head)?;
+    let gaps = Gaps::explain(&head.chain.gaps(), &known);
     let mut builder = Builder::new(range, &gaps);
     let from = range.from.saturating_sub(u64::from(DURATION_US_MAX));
     if let Some(before) = first_bound(store.timeline(id, 0..from, Direction::Backward))? {
         builder.push(&before)?;
     }
+    let floor = store.footage_floor();
     for entry in store.timeline(id, from..range.to, Direction::Forward) {
-        builder.push(&entry?)?;
+        let entry = entry?;
+        if floor > 0 && is_deleted(store, id, &entry, floor)? {
+            builder.push_deleted(&entry);
+        } else {
+            builder.push(&entry)?;
+        }
+        look(&mut builder);
     }
     if let Some(after) = first_bound(store.timeline(id, range.to..u64::MAX, Direction::Forward))? {
         builder.push(&after)?;
     }
-    Ok(builder.finish())
+    Ok(builder.finish(&Tail::of(known.announced.as_ref(), now)))
+}
+
+/// Whether the footage of a segment is gone because its time was over.
+fn is_deleted(store: &Store, id: RecorderId, entry: &TimelineEntry, floor: u32) -> Result<bool> {
+    if !matches!(entry.record.kind, TimelineKind::Media { .. }) {
+        return Ok(false);
+    }
+    let link = store.link(id, entry.sequence)?;
+    Ok(link.is_some_and(|link| matches!(link.body, Body::Footage(key) if key.day < floor)))
 }
 
 fn first_bound(entries: impl Iterator<Item = Result<TimelineEntry>>) -> Result<Option<TimelineEntry>> {

@@ -13,12 +13,11 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::request::BODY_BYTES_MAX;
 use crate::error::{Error, Kind};
 
 /// Longest path with its query, bytes.
 const TARGET_BYTES_MAX: usize = 2_048;
-/// Largest request body that is announced without being refused, bytes. No route reads one.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
 /// How long an answer's head may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
@@ -57,7 +56,8 @@ fn refusal(request: &Request) -> Option<Problem> {
         return Some(Problem::new(StatusCode::URI_TOO_LONG, detail));
     }
     let length = request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
-    (length > BODY_BYTES_MAX).then(|| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "no route reads a body"))
+    let detail = || format!("the body has {length} bytes, the limit is {BODY_BYTES_MAX}");
+    (length > BODY_BYTES_MAX as u64).then(|| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail()))
 }
 
 /// For paths that do not exist.
@@ -67,5 +67,8 @@ pub(super) async fn not_found() -> Problem {
 
 /// For methods that a path does not have. Axum adds the `Allow` header.
 pub(super) async fn method_not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "everything here is read: GET or HEAD")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the path does not have this method; the header Allow lists those it has",
+    )
 }

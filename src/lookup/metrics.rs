@@ -1,7 +1,7 @@
-//! What the look-ups count. Labels come from closed sets: a route is its template, never a path; no identifier, no
-//! token.
+//! What the look-ups count. Labels come from closed sets: a route is its template, never a path, a department one of
+//! those that enrolled recorders; no identifier, no token.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::error::{Context as _, Kind, Result};
 
@@ -20,6 +20,12 @@ pub struct Metrics {
     pub audit: IntCounterVec,
     /// Reads that found bytes other than those received.
     pub damaged: IntCounter,
+    /// Recorders that are assigned and do not record, by department and why.
+    pub recorders_dark: IntGaugeVec,
+    /// Bytes that recorders said they hold, by department.
+    pub backlog_bytes: IntGaugeVec,
+    /// Pulls that have not ended.
+    pub requests_open: IntGauge,
 }
 
 impl Metrics {
@@ -44,9 +50,21 @@ impl Metrics {
         registry.register(Box::new(seconds.clone()))?;
         let damaged = IntCounter::new("aigaq_damaged_reads_total", "Reads that found altered bytes.")?;
         registry.register(Box::new(damaged.clone()))?;
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let dark = "Recorders that are assigned and have recorded nothing for two minutes, by why.";
+        let recorders_dark = gauges("aigaq_recorders_dark", dark, &["department", "cause"])?;
+        let held = "Bytes that recorders said they hold and the server does not have.";
+        let backlog_bytes = gauges("aigaq_backlog_reported_bytes", held, &["department"])?;
+        let requests_open =
+            IntGauge::new("aigaq_requests_open", "Ranges that recorders were asked for and that have not ended.")?;
+        registry.register(Box::new(requests_open.clone()))?;
         for outcome in ["granted", "denied", "denied_unrecorded", "failed"] {
             audit.with_label_values(&[outcome]);
         }
-        Ok(Self { seconds, answers, audit, damaged })
+        Ok(Self { seconds, answers, audit, damaged, recorders_dark, backlog_bytes, requests_open })
     }
 }

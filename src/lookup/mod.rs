@@ -1,17 +1,20 @@
 //! HTTP out: what a control centre asks, and what it gets.
 //!
-//! A look-up is `guard → viewer → recorders | coverage | play | live | clip → store → media`; one file per resource,
+//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | pulls | assignments | reports → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
 //! passes through [`viewer::Viewer`], which writes the audit entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
-//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries, and
-//! never sees `ingest`.
+//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries,
+//! has `fleet` write what recorders are asked for and who has them, and never sees `ingest`.
 
+mod assignments;
 mod audit;
 mod clip;
 mod content;
 mod coverage;
+mod dark;
+mod explain;
 mod footage;
 mod guard;
 mod live;
@@ -21,16 +24,20 @@ mod openapi;
 mod ops;
 mod play;
 pub mod problem;
+mod pulls;
 mod recorders;
+mod reports;
 mod request;
 mod span;
 mod state;
 pub mod time;
 pub mod viewer;
+mod watch;
 
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
 pub use state::State;
+pub use watch::{EVERY as WATCH_EVERY, count_dark, watch};
 
 use axum::middleware;
 

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{State, clip, coverage, live, log, play, recorders};
+use super::{State, assignments, clip, coverage, live, log, play, pulls, recorders, reports};
 
 /// What the document says of the whole.
 #[derive(utoipa::OpenApi)]
@@ -26,6 +26,9 @@ use super::{State, clip, coverage, live, log, play, recorders};
     tags(
         (name = "recorders", description = "Who records"),
         (name = "footage", description = "What was recorded; each request leaves an audit entry"),
+        (name = "assignments", description = "Who had a recorder when"),
+        (name = "pulls", description = "Ranges that a recorder is asked to send now"),
+        (name = "reports", description = "Sums over a day of the site"),
         (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
         (name = "api", description = "This document")
     ),
@@ -39,6 +42,12 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(recorders::list))
         .routes(routes!(recorders::one))
         .routes(routes!(coverage::coverage))
+        .routes(routes!(assignments::list, assignments::assign))
+        .routes(routes!(assignments::correct, assignments::withdraw))
+        .routes(routes!(assignments::who))
+        .routes(routes!(pulls::list, pulls::create))
+        .routes(routes!(pulls::one, pulls::cancel))
+        .routes(routes!(reports::dark))
         .routes(routes!(play::index))
         .routes(routes!(play::file))
         .routes(routes!(live::index))

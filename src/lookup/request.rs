@@ -2,8 +2,9 @@
 //!
 //! Whatever does not parse becomes a problem document; nothing from a path reaches the store except as a typed value.
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
+use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use aigaq_proto::{RecorderId, Sequence};
@@ -36,6 +37,47 @@ impl<T: DeserializeOwned> FromRequestParts<State> for FromQuery<T> {
             Query::from_request_parts(parts, state).await.map_err(|error| Problem::invalid(error.body_text()))?;
         Ok(Self(values))
     }
+}
+
+/// Largest body that a route reads, bytes.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The body, one JSON value.
+pub(super) struct FromJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<State> for FromJson<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &State) -> Result<Self, Problem> {
+        let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = media_type.and_then(|value| value.split(';').next()).map(str::trim);
+        if !media_type.is_some_and(|value| value.eq_ignore_ascii_case("application/json")) {
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"));
+        }
+        let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|_| {
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the body may have {BODY_BYTES_MAX} bytes, and must end"),
+            )
+        })?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::invalid(format!("the body: {error}")))
+    }
+}
+
+/// Words of a person, without the space around them.
+///
+/// # Errors
+/// [`Kind::Invalid`] if there are none, too many, or characters that control how a text is shown.
+pub(super) fn words(name: &'static str, text: String, chars_max: usize) -> Result<String> {
+    let trimmed = text.trim();
+    let controls = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if trimmed.is_empty() || trimmed.chars().count() > chars_max || trimmed.contains(controls) {
+        let text = format!("{name} needs 1 to {chars_max} characters, none of which controls how a text is shown");
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    Ok(if trimmed.len() == text.len() { text } else { trimmed.to_owned() })
 }
 
 /// Reads a recorder's identifier.

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+
 use super::audit::Auditor;
 use super::metrics::Metrics;
 use super::viewer::{Evidence, Token};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::fleet::Fleet;
 use crate::log::Reader;
 use crate::store::Store;
 
@@ -24,6 +27,10 @@ pub struct State {
     pub(super) log_rate: Arc<super::log::Rate>,
     pub(super) numbering: Arc<super::live::Numbering>,
     pub(super) clock: Clock,
+    /// What is known of recorders in the field.
+    pub(super) fleet: Fleet,
+    /// Where a day of a report begins and ends.
+    pub(super) time_zone: TimeZone,
     pub(super) metrics: Metrics,
     pub(super) import: Import,
 }
@@ -35,7 +42,14 @@ impl State {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a token that is too short,
     /// [`Kind::Internal`](crate::error::Kind::Internal) without a thread.
-    pub fn new(store: Store, log: Arc<Reader>, token: &str, clock: Clock, metrics: Metrics) -> Result<Self> {
+    pub fn new(
+        store: Store,
+        log: Arc<Reader>,
+        token: &str,
+        clock: Clock,
+        metrics: Metrics,
+        fleet: Fleet,
+    ) -> Result<Self> {
         Ok(Self {
             token: Token::new(token)?,
             auditor: Arc::new(Auditor::start(store.clone(), clock.clone(), metrics.clone())?),
@@ -44,6 +58,8 @@ impl State {
             log_rate: Arc::default(),
             numbering: Arc::default(),
             clock,
+            fleet,
+            time_zone: TimeZone::UTC,
             metrics,
             import: Arc::new(|| Ok(())),
         })
@@ -54,5 +70,11 @@ impl State {
     #[must_use]
     pub fn before_listing(self, import: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
         Self { import: Arc::new(import), ..self }
+    }
+
+    /// The same with the time zone of the site; without it, UTC.
+    #[must_use]
+    pub fn in_time_zone(self, time_zone: TimeZone) -> Self {
+        Self { time_zone, ..self }
     }
 }

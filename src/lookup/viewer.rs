@@ -117,6 +117,12 @@ impl Viewer {
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
     }
+
+    /// Who they are, as the audit trail names them.
+    #[must_use]
+    pub fn actor(&self) -> &'static str {
+        ACTOR
+    }
 }
 
 /// Why there is no [`Viewer`].

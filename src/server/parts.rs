@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use prometheus::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio::task::{Id, JoinSet};
@@ -132,7 +133,7 @@ impl Opened {
     }
 
     /// What the handlers of the API share.
-    pub(super) fn lookup(&self, clock: &Clock) -> Result<lookup::State> {
+    pub(super) fn lookup(&self, clock: &Clock, time_zone: TimeZone) -> Result<lookup::State> {
         let registry = self.gateway.registry.clone();
         let store = self.gateway.store.clone();
         let state = lookup::State::new(
@@ -141,7 +142,9 @@ impl Opened {
             &self.token,
             clock.clone(),
             self.lookup_metrics.clone(),
-        )?;
+            self.gateway.fleet.clone(),
+        )?
+        .in_time_zone(time_zone);
         Ok(state.before_listing(move || registry.import().map(|_| ())))
     }
 }

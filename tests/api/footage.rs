@@ -30,12 +30,12 @@ async fn coverage_shows_spans_and_the_cause_of_every_hole() {
         json!([
             ["2026-01-17T09:13:00.000000Z", at(0), "before-first"],
             [at(10), at(70), "off"],
-            [at(80), at(110), "missing"],
+            [at(80), at(110), "unknown"],
             [at(112), at(300), "pending"],
         ])
     );
     assert_eq!(coverage["holes"][1]["stop"], "wearer");
-    assert_eq!(coverage["holes"][2]["missing"], json!([{"first": 14, "last": 14}]));
+    assert_eq!(coverage["holes"][2]["missing"], json!([{"first": 14, "last": 14, "cause": "unknown"}]));
     assert_eq!(list("marks", ["at", "sequence", "category"]), json!([[at(110), 15, "bribe-attempt"]]));
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
+use aigaq::fleet::Fleet;
 use aigaq::log::{Identity, Log};
 use aigaq::lookup::{self, Readiness};
 use aigaq::store::Store;
@@ -32,11 +33,13 @@ pub(crate) struct Rig {
     pub(crate) engine: Memory,
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    pub(crate) fleet: Fleet,
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
     pub(crate) readiness: Readiness,
     pub(crate) log: LogKey,
     pub(crate) metrics: prometheus::Registry,
+    pub(crate) state: lookup::State,
     queue: Queue,
     client: reqwest::Client,
     _writer: WriterHandle,
@@ -64,22 +67,43 @@ impl Rig {
         let (queue, writer) =
             commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), writer_metrics).unwrap();
         let lookup_metrics = lookup::Metrics::register(&metrics).unwrap();
-        let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics).unwrap();
+        let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
+        let state =
+            lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone()).unwrap();
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
-        let address = listen(lookup::router(state), &stop).await;
+        let address = listen(lookup::router(state.clone()), &stop).await;
         let ops = listen(lookup::ops_router(metrics.clone(), readiness.clone()), &stop).await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let (_writer, _stop) = (writer, stop.drop_guard());
-        Self { engine, store, clock, address, ops, readiness, log: key, metrics, queue, client, _writer, _stop }
+        Self {
+            engine,
+            store,
+            clock,
+            fleet,
+            address,
+            ops,
+            readiness,
+            log: key,
+            metrics,
+            state,
+            queue,
+            client,
+            _writer,
+            _stop,
+        }
     }
 
     pub(crate) fn enrol(&self, kind: RecorderKind, department: &str) -> Device {
+        self.enrol_as(kind, department, "label")
+    }
+
+    pub(crate) fn enrol_as(&self, kind: RecorderKind, department: &str, label: &str) -> Device {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
         let spki = key.public_key().unwrap().to_spki();
         let enrolled = RecorderKey { spki, since: BEGIN, not_after: None };
-        let record = RecorderRecord::new(kind, department.to_owned(), "label".to_owned(), enrolled);
+        let record = RecorderRecord::new(kind, department.to_owned(), label.to_owned(), enrolled);
         let id = record.id;
         self.store.enrol(&record).unwrap();
         Device { id, key, chain: Chain::new(id, BEGIN) }
@@ -131,6 +155,21 @@ impl Rig {
             request = request.header(*name, *value);
         }
         request.send().await.unwrap()
+    }
+
+    /// Sends a body, JSON.
+    pub(crate) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(TOKEN);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.json(body).send().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

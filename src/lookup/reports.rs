@@ -1,0 +1,516 @@
+//! `GET /v1/reports/dark`: for one day of the site, who was to record, what was recorded, what was not and why. As JSON or CSV.
+//!
+//! Rows go out as they are found, in the order of department, label and identifier, one recorder at a time, so that a large site costs
+//! little memory and no time before the first byte. Nothing in a report tells when it was asked for: the same data give the
+//! same bytes. A day that is not over ends with the last link that arrived from one of its recorders.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use aigaq_proto::{Digest, Micros};
+use axum::body::Body;
+use axum::extract::State as Shared;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use tokio::sync::mpsc;
+use utoipa::{IntoParams, ToSchema};
+
+use super::coverage::scan;
+use super::dark::{REASONS, Shift, Sums, Tally};
+use super::problem::Problem;
+use super::request::FromQuery;
+use super::state::State;
+use super::time::{self, TimeRange};
+use super::viewer::Viewer;
+use crate::error::{Error, Kind, Result};
+use crate::fleet::Fleet;
+use crate::store::Store;
+use crate::store::records::{RecorderKind, RecorderRecord};
+
+/// Pieces of a report that wait for a slow reader.
+const PIECES_WAITING: usize = 16;
+/// A piece goes out when it has this many bytes.
+const PIECE_BYTES: usize = 16 * 1024;
+/// Microseconds in a hundredth of a minute.
+const CENTIMINUTE_US: Micros = 600_000;
+
+/// Which report is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DarkQuery {
+    /// Only recorders of this department.
+    department: Option<String>,
+    /// The day in the time zone of the site, such as `2026-01-17`.
+    day: String,
+    /// `json` or `csv`; without it what `Accept` says.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    /// One JSON object.
+    Json,
+    /// Comma-separated values (RFC 4180), with a header line.
+    Csv,
+}
+
+/// What a report is about.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct DarkHead {
+    /// The day.
+    day: String,
+    /// Time zone of the site, IANA name.
+    time_zone: String,
+    /// Beginning of the day, RFC 3339 UTC.
+    from: String,
+    /// End of the day, exclusive.
+    to: String,
+    /// End of what is counted: that of the day, or the last link that arrived.
+    until: String,
+}
+
+/// Sums of time, in minutes, each rounded to a hundredth by itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Minutes {
+    /// Assigned to somebody.
+    planned_minutes: f64,
+    /// Recorded.
+    recorded_minutes: f64,
+    /// Not recorded though planned.
+    dark_minutes: f64,
+    /// The same by why: the causes of coverage, `off` by the cause of the stop (`off-wearer`, `off-battery` …).
+    #[serde(serialize_with = "by_reason")]
+    #[schema(value_type = BTreeMap<String, f64>)]
+    dark: [Micros; REASONS.len()],
+}
+
+/// One recorder in the hands of one assignee.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DarkRow {
+    /// Department that owns the recorder.
+    department: String,
+    /// Recorder.
+    recorder: String,
+    /// What people call it.
+    label: String,
+    /// What carries it.
+    kind: RecorderKind,
+    /// Who had it; null for what was recorded while nobody had it.
+    assignee: Option<String>,
+    #[serde(flatten)]
+    #[schema(inline)]
+    minutes: Minutes,
+}
+
+/// The sums of one department.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DarkSum {
+    /// The department.
+    department: String,
+    /// Number of its recorders, those without a row among them.
+    recorders: u64,
+    #[serde(flatten)]
+    #[schema(inline)]
+    minutes: Minutes,
+}
+
+/// The report as JSON.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "says what the rows, which go out one by one, add up to")]
+pub(super) struct DarkReport {
+    #[schema(inline)]
+    #[serde(flatten)]
+    head: DarkHead,
+    /// By department, label, recorder and assignee.
+    rows: Vec<DarkRow>,
+    /// By name.
+    departments: Vec<DarkSum>,
+}
+
+/// Who was to record on a day, what was recorded, what was not and why.
+#[utoipa::path(get, operation_id = "dark_report", path = "/v1/reports/dark", tag = "reports", params(DarkQuery),
+    responses(
+        (status = 200, description = "The report", content((DarkReport = "application/json"), (String = "text/csv"))),
+        (status = 304, description = "The same as the client has"),
+        (status = "default", response = Problem)),
+    security(("token" = [])))]
+pub(super) async fn dark(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+    FromQuery(query): FromQuery<DarkQuery>,
+) -> Result<Response, Problem> {
+    let format = query.format.unwrap_or_else(|| accepted(&headers));
+    let (from, to) = day_of(&query.day, &state.time_zone)?;
+    let head = DarkHead {
+        day: query.day,
+        time_zone: state.time_zone.iana_name().unwrap_or("UTC").to_owned(),
+        from: time::format(from),
+        to: time::format(to),
+        until: String::new(),
+    };
+    let fleet = state.fleet.clone();
+    let report = viewer.evidence().ask(move |store| Report::of(store, &fleet, query.department, (from, to), head));
+    let report = report.await?;
+    let etag = report.etag(format);
+    if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response());
+    }
+    let name = format!("attachment; filename=\"dark-{}.csv\"", report.head.day);
+    let (pieces, body) = mpsc::channel(PIECES_WAITING);
+    let (evidence, fleet) = (viewer.evidence().clone(), state.fleet);
+    tokio::spawn(async move {
+        let failed = pieces.clone();
+        let written = evidence.ask(move |store| report.write(store, &fleet, format, &mut Pieces::new(pieces))).await;
+        if let Err(error) = written {
+            // The connection ends without its last piece, so that nobody takes the part for the whole.
+            match error.kind() {
+                Kind::Invalid => tracing::debug!(%error, "a report was not finished"),
+                _ => tracing::error!(%error, "a report was not finished"),
+            }
+            let _ = failed.send(Err(std::io::Error::other("the report was not finished"))).await;
+        }
+    });
+    let body = futures_util::stream::unfold(body, async |mut body| Some((body.recv().await?, body)));
+    let mut response = Body::from_stream(body).into_response();
+    let values = response.headers_mut();
+    values.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    values.insert(header::VARY, HeaderValue::from_static("accept"));
+    let media_type = match format {
+        Format::Json => "application/json",
+        Format::Csv => "text/csv; charset=utf-8; header=present",
+    };
+    values.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    for (name, value) in [(header::ETAG, etag), (header::CONTENT_DISPOSITION, name)] {
+        // The day was parsed and the tag is hexadecimal, so both are header values.
+        if let Ok(value) = HeaderValue::from_str(&value)
+            && (name == header::ETAG || format == Format::Csv)
+        {
+            values.insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+fn accepted(headers: &HeaderMap) -> Format {
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let first = accepts.split(',').filter_map(|one| one.split(';').next()).map(str::trim);
+    let known = |one: &str| match one {
+        "text/csv" => Some(Format::Csv),
+        "application/json" | "*/*" => Some(Format::Json),
+        _ => None,
+    };
+    first.filter_map(known).next().unwrap_or(Format::Json)
+}
+
+/// A day of the site as a half-open range.
+fn day_of(text: &str, zone: &TimeZone) -> Result<(Micros, Micros)> {
+    let wrong = || Error::new(Kind::Invalid, "day must be a day from 1970 on, such as 2026-01-17");
+    let shaped = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let day: Date = if shaped { text.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
+    let begin = |day: Date| {
+        let begin = day.to_zoned(zone.clone()).and_then(|day| day.start_of_day()).map_err(|_| wrong())?;
+        Micros::try_from(begin.timestamp().as_microsecond()).map_err(|_| wrong())
+    };
+    Ok((begin(day)?, begin(day.tomorrow().map_err(|_| wrong())?)?))
+}
+
+/// One recorder of a report, before its timeline is read.
+struct Entry {
+    record: RecorderRecord,
+    shifts: Vec<Shift>,
+}
+
+/// A report that is about to be written.
+struct Report {
+    head: DarkHead,
+    range: TimeRange,
+    /// In the order of the rows.
+    entries: Vec<Entry>,
+    /// Of everything that the report is made of.
+    digest: Digest,
+}
+
+impl Report {
+    /// Everything but the timelines.
+    fn of(
+        store: &Store,
+        fleet: &Fleet,
+        department: Option<String>,
+        (from, to): (Micros, Micros),
+        head: DarkHead,
+    ) -> Result<Self> {
+        let mut records = Vec::new();
+        for record in store.recorders() {
+            let record = record?;
+            if department.as_ref().is_none_or(|department| record.department == *department) {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| (&a.department, &a.label, a.id).cmp(&(&b.department, &b.label, b.id)));
+        let mut until = from;
+        for record in &records {
+            until = until.max(store.head(record.id)?.map_or(0, |head| head.last_received_at));
+        }
+        let until = until.min(to);
+        let mut said = format!("{head:?} {until} {}\n", store.footage_floor());
+        let mut entries = Vec::with_capacity(records.len());
+        for record in records {
+            let shifts: Vec<Shift> = fleet
+                .assigned_within(record.id, from, until)?
+                .into_iter()
+                .map(|one| Shift { from: one.from.max(from), to: one.end().min(until), assignee: one.assignee })
+                .filter(|shift| shift.from < shift.to)
+                .collect();
+            let announced = fleet.announcement(record.id)?;
+            let announced = announced.map(|one| (one.waiting, one.oldest, one.newest, one.up_to, one.refused));
+            let RecorderRecord { id, kind, department, label, .. } = &record;
+            let chain = store.head(*id)?;
+            let _ = writeln!(said, "{id} {kind:?} {department:?} {label:?} {shifts:?} {announced:?} {chain:?}");
+            said = Digest::of(said.as_bytes()).to_string();
+            entries.push(Entry { record, shifts });
+        }
+        let head = DarkHead { until: time::format(until), ..head };
+        Ok(Self { head, range: TimeRange { from, to: until }, entries, digest: Digest::of(said.as_bytes()) })
+    }
+
+    fn etag(&self, format: Format) -> String {
+        format!("\"{}-{}\"", self.digest, if format == Format::Csv { "csv" } else { "json" })
+    }
+
+    /// Reads the timelines and writes the rows, then the sums.
+    fn write(self, store: &Store, fleet: &Fleet, format: Format, out: &mut Pieces) -> Result<()> {
+        out.open(format, &self.head)?;
+        let mut departments: BTreeMap<String, (u64, Tally)> = BTreeMap::new();
+        for entry in self.entries {
+            let sum = departments.entry(entry.record.department.clone()).or_default();
+            sum.0 += 1;
+            for row in rows(store, fleet, &entry, self.range)? {
+                sum.1.add(&row.1);
+                out.row(format, row.0, &row.1)?;
+            }
+        }
+        out.sums(format, departments)
+    }
+}
+
+/// The rows of one recorder: one for each assignee, and one for what was recorded while nobody had it, if anything was.
+fn rows(store: &Store, fleet: &Fleet, entry: &Entry, range: TimeRange) -> Result<Vec<(DarkRow, Tally)>> {
+    let mut sums = Sums::new((range.from, range.to), &entry.shifts);
+    if range.from < range.to {
+        let rest = scan(store, fleet, entry.record.id, range, None, |builder| {
+            builder.drain().holes.iter().for_each(|hole| sums.hole(hole));
+        })?;
+        rest.holes.iter().for_each(|hole| sums.hole(hole));
+    }
+    let (of_each, unplanned) = sums.finish();
+    let mut rows: Vec<_> = of_each.into_iter().map(|(name, tally)| (Some(name.to_owned()), tally)).collect();
+    if unplanned > 0 {
+        rows.push((None, Tally { recorded: unplanned, ..Tally::default() }));
+    }
+    let record = &entry.record;
+    let row = |(assignee, tally): (Option<String>, Tally)| {
+        let row = DarkRow {
+            department: record.department.clone(),
+            recorder: record.id.to_string(),
+            label: record.label.clone(),
+            kind: record.kind,
+            assignee,
+            minutes: minutes(&tally),
+        };
+        (row, tally)
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// Hundredths of a minute, rounded half up.
+fn centiminutes(time: Micros) -> u64 {
+    time.saturating_add(CENTIMINUTE_US / 2) / CENTIMINUTE_US
+}
+
+#[expect(clippy::cast_precision_loss, reason = "hundredths of a minute of any report are far below 2^53")]
+fn in_minutes(time: Micros) -> f64 {
+    centiminutes(time) as f64 / 100.0
+}
+
+fn minutes(tally: &Tally) -> Minutes {
+    Minutes {
+        planned_minutes: in_minutes(tally.planned),
+        recorded_minutes: in_minutes(tally.recorded),
+        dark_minutes: in_minutes(tally.dark_in_all()),
+        dark: tally.dark,
+    }
+}
+
+fn by_reason<S: Serializer>(dark: &[Micros; REASONS.len()], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    for (reason, time) in REASONS.iter().zip(dark).filter(|(_, time)| **time > 0) {
+        map.serialize_entry(reason, &in_minutes(*time))?;
+    }
+    map.end()
+}
+
+/// A report on its way out.
+struct Pieces {
+    out: mpsc::Sender<std::io::Result<Bytes>>,
+    text: String,
+    rows: u64,
+}
+
+impl Pieces {
+    fn new(out: mpsc::Sender<std::io::Result<Bytes>>) -> Self {
+        Self { out, text: String::new(), rows: 0 }
+    }
+
+    /// Sends what has gathered; an error when nobody reads any more.
+    fn flush(&mut self, all: bool) -> Result<()> {
+        if self.text.is_empty() || (!all && self.text.len() < PIECE_BYTES) {
+            return Ok(());
+        }
+        let piece = Bytes::from(std::mem::take(&mut self.text));
+        self.out.blocking_send(Ok(piece)).map_err(|_| Error::new(Kind::Invalid, "nobody reads the report"))
+    }
+
+    fn open(&mut self, format: Format, head: &DarkHead) -> Result<()> {
+        match format {
+            Format::Json => {
+                let head = json(head)?;
+                self.text.push_str(head.trim_end_matches('}'));
+                self.text.push_str(",\"rows\":[");
+            }
+            Format::Csv => {
+                let columns =
+                    "row,department,recorder,label,kind,assignee,planned_minutes,recorded_minutes,dark_minutes";
+                self.text.push_str(columns);
+                for reason in REASONS {
+                    let _ = write!(self.text, ",dark_{}", reason.replace('-', "_"));
+                }
+                self.text.push_str("\r\n");
+            }
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, format: Format, row: DarkRow, tally: &Tally) -> Result<()> {
+        match format {
+            Format::Json => {
+                self.text.push_str(if self.rows == 0 { "\n" } else { ",\n" });
+                self.text.push_str(&json(&row)?);
+            }
+            Format::Csv => {
+                let kind = json(&row.kind)?;
+                let assignee = row.assignee.as_deref().unwrap_or_default();
+                let cells = ["recorder", &row.department, &row.recorder, &row.label, kind.trim_matches('"'), assignee];
+                self.line(cells, tally);
+            }
+        }
+        self.rows += 1;
+        self.flush(false)
+    }
+
+    fn sums(&mut self, format: Format, departments: BTreeMap<String, (u64, Tally)>) -> Result<()> {
+        let mut sums = Vec::new();
+        for (department, (recorders, tally)) in departments {
+            if format == Format::Csv {
+                self.line(["department", &department, "", "", "", ""], &tally);
+            }
+            sums.push(DarkSum { department, recorders, minutes: minutes(&tally) });
+        }
+        if format == Format::Json {
+            let _ = writeln!(self.text, "\n],\"departments\":{}}}", json(&sums)?);
+        }
+        self.flush(true)
+    }
+
+    fn line(&mut self, cells: [&str; 6], tally: &Tally) {
+        for cell in cells {
+            quote(&mut self.text, cell);
+            self.text.push(',');
+        }
+        let times = [tally.planned, tally.recorded, tally.dark_in_all()].into_iter().chain(tally.dark);
+        let numbers: Vec<String> = times
+            .map(|time| {
+                let hundredths = centiminutes(time);
+                format!("{}.{:02}", hundredths / 100, hundredths % 100)
+            })
+            .collect();
+        self.text.push_str(&numbers.join(","));
+        self.text.push_str("\r\n");
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::new(Kind::Internal, "cannot write a report").because(error))
+}
+
+/// Writes a cell as RFC 4180 says, quoted. One that a spreadsheet would take for a formula gets an apostrophe in front: the texts come from
+/// people and devices.
+fn quote(text: &mut String, cell: &str) {
+    text.push('"');
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+        text.push('\'');
+    }
+    text.push_str(&cell.replace('"', "\"\""));
+    text.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_quoted_and_never_a_formula() {
+        for (cell, expected) in [
+            ("", "\"\""),
+            ("Officer 4711", "\"Officer 4711\""),
+            ("a \"b\", c\r\nd", "\"a \"\"b\"\", c\r\nd\""),
+            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("\t=1", "\"'\t=1\""),
+        ] {
+            let mut text = String::new();
+            quote(&mut text, cell);
+            assert_eq!(text, expected);
+        }
+    }
+
+    #[test]
+    fn a_day_is_that_of_the_site() {
+        let utc = day_of("2026-01-17", &TimeZone::UTC).unwrap();
+        assert_eq!((utc.1 - utc.0, time::format(utc.0)), (time::DAY_US, "2026-01-17T00:00:00.000000Z".to_owned()));
+        let almaty = day_of("2026-01-17", &TimeZone::get("Asia/Almaty").unwrap()).unwrap();
+        assert_eq!(time::format(almaty.0), "2026-01-16T19:00:00.000000Z");
+        let berlin = day_of("2026-03-29", &TimeZone::get("Europe/Berlin").unwrap()).unwrap();
+        assert_eq!(berlin.1 - berlin.0, 23 * 3_600_000_000, "the clocks go forward");
+        for text in
+            ["", "today", "2026-1-7", "2026-02-30", "1969-12-31", "2026-01-17T00:00:00Z", "+02026-01-1", "9999-12-31"]
+        {
+            assert_eq!(day_of(text, &TimeZone::UTC).unwrap_err().kind(), Kind::Invalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_form_is_what_is_accepted_first() {
+        let accepts =
+            |value: &'static str| accepted(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]));
+        assert_eq!(accepted(&HeaderMap::new()), Format::Json);
+        assert_eq!([accepts("text/csv"), accepts("text/csv;q=0.9, */*")], [Format::Csv; 2]);
+        assert_eq!([accepts("*/*"), accepts("text/html, application/json"), accepts("x")], [Format::Json; 3]);
+    }
+
+    #[test]
+    fn minutes_are_rounded_half_up_to_a_hundredth() {
+        assert_eq!([0, 299_999, 300_000, 60_000_000].map(centiminutes), [0, 0, 1, 100]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Once a minute: how many recorders are dark, and how much footage waits on devices, by department.
+//!
+//! A recorder is dark while it is assigned to somebody and the last [`DARK_US`] of its own clock hold no footage; why, its coverage
+//! says. One that is not assigned is not expected to record. Departments are those of enrolled recorders; beyond
+//! [`DEPARTMENTS_MAX`] the others share a label.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use aigaq_proto::Micros;
+use aigaq_proto::limits::DURATION_US_MAX;
+use tokio_util::sync::CancellationToken;
+
+use super::coverage::scan;
+use super::dark::reason;
+use super::metrics::Metrics;
+use super::state::State;
+use super::time::TimeRange;
+use crate::error::{Kind, Result};
+use crate::fleet::Fleet;
+use crate::store::Store;
+use crate::store::engine::Direction;
+use crate::store::records::TimelineKind;
+
+/// How often it is looked.
+pub const EVERY: Duration = Duration::from_secs(60);
+/// Without footage for so long a recorder is dark, microseconds: longer than a segment and its way to the server.
+const DARK_US: Micros = 120_000_000;
+/// How far back the reason is looked for, microseconds.
+const REASON_US: Micros = 600_000_000;
+/// Newest entries of a timeline that are looked through for footage.
+const ENTRIES_MAX: usize = 200;
+/// Departments that have a label of their own.
+const DEPARTMENTS_MAX: usize = 100;
+/// The label of the others.
+const OTHERS: &str = "other";
+
+/// Keeps the gauges up to date until `shutdown`.
+///
+/// # Errors
+/// [`Kind::Fatal`] when the store can be read no more.
+pub async fn watch(state: State, every: Duration, shutdown: CancellationToken) -> Result<()> {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        match count_dark(&state).await {
+            Err(error) if error.kind() == Kind::Fatal => return Err(error),
+            Err(error) => tracing::warn!(%error, "the dark recorders were not counted"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Brings the gauges up to date.
+///
+/// # Errors
+/// Those of the store.
+pub async fn count_dark(state: &State) -> Result<()> {
+    let (fleet, now) = (state.fleet.clone(), state.clock.now());
+    let seen = state.evidence.ask(move |store| look(store, &fleet, now)).await?;
+    seen.show(&state.metrics);
+    state.metrics.requests_open.set(i64::try_from(state.fleet.open_requests()).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+/// What was seen.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen {
+    /// Dark recorders by department and reason.
+    dark: BTreeMap<(String, &'static str), i64>,
+    /// Bytes that wait on devices, by department.
+    backlog: BTreeMap<String, u64>,
+}
+
+impl Seen {
+    fn show(self, metrics: &Metrics) {
+        metrics.recorders_dark.reset();
+        for ((department, reason), count) in self.dark {
+            metrics.recorders_dark.with_label_values(&[department.as_str(), reason]).set(count);
+        }
+        metrics.backlog_bytes.reset();
+        for (department, bytes) in self.backlog {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            metrics.backlog_bytes.with_label_values(&[department.as_str()]).set(bytes);
+        }
+    }
+}
+
+/// Looks at every recorder; blocks.
+fn look(store: &Store, fleet: &Fleet, now: Micros) -> Result<Seen> {
+    let mut named = BTreeSet::new();
+    for record in store.recorders() {
+        named.insert(record?.department);
+    }
+    let named: BTreeSet<String> = named.into_iter().take(DEPARTMENTS_MAX).collect();
+    let mut seen = Seen::default();
+    for record in store.recorders() {
+        let record = record?;
+        let department = if named.contains(&record.department) { record.department } else { OTHERS.to_owned() };
+        let announced = fleet.announcement(record.id)?;
+        let offset_us = announced.as_ref().and_then(|one| one.clock).map_or(0, |clock| clock.offset_us);
+        let backlog = seen.backlog.entry(department.clone()).or_default();
+        *backlog = backlog.saturating_add(announced.map_or(0, |one| one.bytes));
+        if fleet.assigned_at(record.id, now)?.is_none() {
+            continue;
+        }
+        let theirs = now.saturating_add_signed(offset_us);
+        let Some(reason) = dark(store, fleet, record.id, theirs)? else { continue };
+        *seen.dark.entry((department, reason)).or_default() += 1;
+    }
+    Ok(seen)
+}
+
+/// Why a recorder is dark, if it is. `now` is by its clock.
+fn dark(store: &Store, fleet: &Fleet, id: aigaq_proto::RecorderId, now: Micros) -> Result<Option<&'static str>> {
+    let since = now.saturating_sub(DARK_US);
+    let near = since.saturating_sub(u64::from(DURATION_US_MAX))..Micros::MAX;
+    for entry in store.timeline(id, near, Direction::Backward).take(ENTRIES_MAX) {
+        let entry = entry?;
+        let end = entry.captured_at.saturating_add(u64::from(entry.record.duration_us));
+        if matches!(entry.record.kind, TimelineKind::Media { .. }) && end > since {
+            return Ok(None);
+        }
+    }
+    let range = TimeRange { from: now.saturating_sub(REASON_US), to: now.max(1) };
+    let mut last = None;
+    let rest = scan(store, fleet, id, range, None, |builder| last = builder.drain().holes.pop().or(last.take()))?;
+    let hole = rest.holes.last().cloned().or(last);
+    Ok(hole.filter(|hole| hole.to == range.to).map(|hole| reason(&hole)))
+}
