@@ -25,8 +25,8 @@ pub(super) struct Args {
     /// Directory that `aigaq enrol` made: who records.
     #[arg(long, value_name = "DIR")]
     identity: PathBuf,
-    /// Address of the server, if not the one in DIR/recorder.toml.
-    #[arg(long, value_name = "HOST:PORT")]
+    /// Address of the server, if not the one in DIR/recorder.toml. Several, separated by commas, are tried in turn.
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…]")]
     server: Option<String>,
     /// When the first picture was taken, such as 2026-01-17T09:14:00Z; now, if not given.
     #[arg(long, value_name = "RFC3339")]

@@ -18,6 +18,8 @@ use aigaq_proto::frame::ALPN;
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::SigningKey;
 
+use super::trust::{Dates, DeviceTime, Verifier};
+use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
 
 /// Interval of keep-alives: below the shortest life of a mapping in mobile networks.
@@ -29,7 +31,7 @@ const IDLE_MAX: Duration = Duration::from_secs(20);
 pub struct Identity {
     /// The recorder.
     pub id: RecorderId,
-    /// `HOST:PORT` of the server.
+    /// `HOST:PORT` of the server; several, separated by commas, are tried in turn.
     pub server: String,
     /// The name that the server's certificate must have.
     pub(super) server_name: String,
@@ -37,8 +39,9 @@ pub struct Identity {
     pub(super) log_key: LogKey,
     /// What signs the links.
     pub(super) key: SigningKey,
-    /// How to connect.
-    pub(super) client: quinn::ClientConfig,
+    /// When its certificate is valid.
+    pub(super) dates: Dates,
+    tls: rustls::ClientConfig,
 }
 
 /// What of `recorder.toml` a recorder needs; the rest is for people.
@@ -70,8 +73,32 @@ impl Identity {
             .map_err(|error| wrong(dir, "key.pem", &error.to_string()))?;
         let key =
             SigningKey::from_pkcs8(private.secret_der()).map_err(|error| wrong(dir, "key.pem", &error.to_string()))?;
-        let client = client(roots, chain, private).map_err(|error| wrong(dir, "cert.pem", &error.to_string()))?;
-        Ok(Self { id, server: file.server, server_name: file.server_name, log_key, key, client })
+        let dates = chain.first().and_then(Dates::of).ok_or_else(|| wrong(dir, "cert.pem", "it cannot be parsed"))?;
+        let tls = tls(roots, chain, private, dates).map_err(|error| wrong(dir, "cert.pem", &error.to_string()))?;
+        Ok(Self { id, server: file.server, server_name: file.server_name, log_key, key, dates, tls })
+    }
+
+    /// How to connect, by the device's clock.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] if QUIC cannot use the identity.
+    pub(super) fn client(&self, clock: Clock) -> Result<quinn::ClientConfig> {
+        let mut tls = self.tls.clone();
+        tls.time_provider = Arc::new(DeviceTime(clock));
+        let quic = QuicClientConfig::try_from(tls).context(Kind::Invalid, "the identity cannot be used for QUIC")?;
+        let mut transport = quinn::TransportConfig::default();
+        transport
+            .keep_alive_interval(Some(KEEP_ALIVE))
+            .max_idle_timeout(IDLE_MAX.try_into().ok())
+            .max_concurrent_bidi_streams(0u8.into())
+            .max_concurrent_uni_streams(0u8.into())
+            // The sender makes the order: what was written first goes first.
+            .send_fairness(false)
+            .datagram_receive_buffer_size(None)
+            .allow_spin(false);
+        let mut client = quinn::ClientConfig::new(Arc::new(quic));
+        client.transport_config(Arc::new(transport));
+        Ok(client)
     }
 }
 
@@ -93,28 +120,20 @@ fn certificates(dir: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>> 
 }
 
 /// Mutual TLS 1.3, no resumption, no early data.
-fn client(
+fn tls(
     roots: rustls::RootCertStore,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-) -> Result<quinn::ClientConfig, rustls::Error> {
+    own: Dates,
+) -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Verifier::new(roots, own, &provider)?;
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_auth_cert(chain, key)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
-    let quic = QuicClientConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut transport = quinn::TransportConfig::default();
-    transport
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IDLE_MAX.try_into().map_err(|_| rustls::Error::General("idle timeout".to_owned()))?))
-        .max_concurrent_bidi_streams(0u8.into())
-        .max_concurrent_uni_streams(0u8.into())
-        .datagram_receive_buffer_size(None)
-        .allow_spin(false);
-    let mut client = quinn::ClientConfig::new(Arc::new(quic));
-    client.transport_config(Arc::new(transport));
-    Ok(client)
+    Ok(tls)
 }

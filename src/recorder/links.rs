@@ -8,7 +8,7 @@ use aigaq_proto::link::{Fix, StopCause};
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, Sequence, frame, link};
 
 use super::Identity;
-use super::spool::queue::Facts;
+use super::spool::Facts;
 use super::state::Place;
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::Segment;
@@ -88,6 +88,7 @@ impl Links {
         let sequence = self.place.sequence;
         let next = sequence.checked_add(1).ok_or_else(|| Error::new(Kind::Invalid, "the chain is full"))?;
         self.place = Place { sequence: next, previous: digest, ordinal: self.place.ordinal };
-        Ok(Link { facts: Facts::of(&header), digest, prelude: prelude.into(), payload })
+        let facts = Facts::of(&header, prelude.len());
+        Ok(Link { facts, digest, prelude: prelude.into(), payload })
     }
 }

@@ -7,16 +7,20 @@
 //!
 //! Nothing here may import a room of the server.
 
+mod ending;
+mod gateways;
 mod identity;
 mod links;
 mod maker;
 mod progress;
 mod run;
+mod sender;
 mod session;
 mod source;
 mod spool;
 mod state;
 mod track;
+mod trust;
 mod uplink;
 
 pub use identity::Identity;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use aigaq_proto::{Micros, RecorderId, Sequence};
 
+use super::gateways::Gateways;
 use super::maker::{Made, Maker};
 use super::source::Item;
 use super::spool::Spool;
@@ -38,7 +39,7 @@ pub struct Options {
     pub identity: Identity,
     /// Directory of the chain's state (that of the identity); `None` keeps it in memory, for load and for tests.
     pub state: Option<PathBuf>,
-    /// `HOST:PORT`; `None` takes the one of the identity.
+    /// `HOST:PORT`, several separated by commas; `None` takes what the identity has.
     pub server: Option<String>,
     /// Captured-at of the first sample; `None` is now.
     pub start: Option<Micros>,
@@ -124,6 +125,8 @@ pub struct Report {
     pub fault: Option<Error>,
     /// How often the connection had to be made again.
     pub reconnects: u64,
+    /// Bytes of links that were handed to QUIC, those that had to be sent again among them.
+    pub sent_bytes: u64,
 }
 impl Report {
     /// Whether all went well: the source was read to its end and nothing was lost.
@@ -158,7 +161,7 @@ pub async fn record(options: Options) -> Result<Report> {
     let Options { identity, state, server, start, pace, source, track, clock, stop, observer, endpoint } = options;
     let observer = observer.unwrap_or_else(|| Arc::new(Unwatched));
     let id = identity.id;
-    let server = server.unwrap_or_else(|| identity.server.clone());
+    let gateways = Gateways::parse(server.as_ref().unwrap_or(&identity.server))?;
     let identity = Arc::new(identity);
     let (state, local, last_receipt) = remembered(state).await?;
     let mut items = source.open();
@@ -170,12 +173,12 @@ pub async fn record(options: Options) -> Result<Report> {
         }
     }
 
-    let spool = Arc::new(Spool::new(SPOOL_BYTES_MAX));
+    let spool = Arc::new(Spool::new(SPOOL_BYTES_MAX, clock.clone()));
     let tally = Arc::new(Tally::default());
     let (greeting, greeted) = watch::channel(None);
     let uplink = Uplink {
         identity: identity.clone(),
-        server,
+        gateways,
         shared: endpoint,
         spool: spool.clone(),
         state: state.clone(),
@@ -228,6 +231,7 @@ impl Report {
             lost,
             fault: made.fault,
             reconnects: tally.reconnects.load(std::sync::atomic::Ordering::Relaxed),
+            sent_bytes: tally.sent_bytes.load(std::sync::atomic::Ordering::Relaxed),
         }
     }
 }

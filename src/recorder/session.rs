@@ -1,24 +1,24 @@
-//! One connection: the control stream, links going out each on a stream of its own, receipts and refusals coming in.
+//! One connection: the control stream, claims and requests, receipts and refusals coming in, while the sender brings links out.
 //!
 //! A link leaves the spool when its receipt verifies under the log key of the identity, never sooner. Peer input is parsed:
-//! a receipt or refusal for a link that is not held is ignored, one that contradicts a link that is held is fatal.
+//! a receipt or refusal for a link that is not under way is ignored, one that contradicts a link that is, is fatal.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use quinn::{Connection, ConnectionError};
+use bytes::{Buf, BytesMut};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::Instant;
 
 use aigaq_proto::frame::Control;
-use aigaq_proto::message::{Advice, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
+use aigaq_proto::limits::RANGES_MAX;
+use aigaq_proto::message::{Advice, ChainEnd, Claim, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
 use aigaq_proto::{Sequence, receipt};
 
 use super::Lost;
+use super::sender;
 use super::spool::Spool;
-use super::spool::queue::{Queue, Ticket};
+use super::spool::queue::Queue;
 use super::uplink::{End, Greeting, Uplink};
 use crate::error::{Context, Error, Kind};
 
@@ -32,11 +32,18 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 /// Every so many ticks the server hears of the recorder's state: 30 s.
 const STATUS_TICKS: u32 = 30;
+/// After so many ticks the server has asked again for what it still wants.
+const REQUEST_TICKS: u32 = 10;
 /// Links under way at once, whatever the server says.
 const IN_FLIGHT_MAX: usize = 64;
+/// Links claimed at once: the server looks up so many in some tens of milliseconds.
+const CLAIM_LINKS_MAX: usize = RANGES_MAX / 4;
 /// The longest delay that a refusal may ask for.
 const PUT_OFF_MAX: Duration = Duration::from_secs(300);
-/// How often a link is sent again because the server misses links before it that are no longer held.
+/// The delays of a link that the server has no place for yet, and how often it is sent again though the links that the
+/// server misses are not held.
+const RESEND_MIN: Duration = Duration::from_millis(200);
+const RESEND_MAX: Duration = Duration::from_secs(30);
 const RESENDS_MAX: u8 = 8;
 /// Bytes read from the control stream at once.
 const READ_BYTES: usize = 8 * 1024;
@@ -64,6 +71,7 @@ pub(super) struct Session<'a> {
     unsaved: bool,
     input: BytesMut,
     in_flight_max: usize,
+    welcomed: bool,
     /// When a draining server asked for it: until when to finish, and how long to stay away.
     draining: Option<(Instant, Duration)>,
     noted: Vec<RefusalReason>,
@@ -79,6 +87,7 @@ impl<'a> Session<'a> {
             unsaved: false,
             input: BytesMut::new(),
             in_flight_max: 1,
+            welcomed: false,
             draining: None,
             noted: Vec::new(),
             ticks: 0,
@@ -93,36 +102,35 @@ impl<'a> Session<'a> {
         self.uplink.spool.queue()
     }
 
-    /// Runs until the spool is done or the connection is.
-    pub(super) async fn run(mut self) -> Stopped {
+    /// Runs until the spool is done or the connection is. Whether the server said its welcome.
+    pub(super) async fn run(mut self) -> (Stopped, bool) {
         let stopped = match self.serve().await {
             Ok(end) => end.into(),
             Err(stopped) => stopped,
         };
-        as_announced(stopped, self.draining.map(|(_, away)| away))
+        (as_announced(stopped, self.draining.map(|(_, away)| away)), self.welcomed)
     }
 
     async fn serve(&mut self) -> Result<End, Stopped> {
         let (mut control, mut answers) = self.connection.open_bi().await.map_err(Stopped::Lost)?;
+        let _ = control.set_priority(sender::PRIORITY_CONTROL);
         self.say(&mut control, Control::Hello(self.hello())).await?;
         let welcomed = tokio::time::timeout(WELCOME_MAX, self.welcome(&mut answers)).await;
         let welcome = welcomed.map_err(|_| End::Broken("the server did not answer the hello".to_owned()))??;
         self.begin(&welcome)?;
+        self.claim(&mut control).await?;
 
-        let mut sending = FuturesUnordered::new();
+        let connection = self.connection.clone();
+        let sending = sender::send(&connection, self.spool(), &self.uplink.tally, self.in_flight_max);
+        let mut sending = std::pin::pin!(sending);
         let mut tick = tokio::time::interval(TICK);
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let may_send = self.draining.is_none();
             tokio::select! {
-                next = self.uplink.spool.queue().next(self.in_flight_max), if may_send => match next {
-                    Some(ticket) => sending.push(send(self.connection.clone(), self.spool(), ticket)),
-                    None => return Ok(End::Done),
-                },
-                Some(sent) = sending.next() => sent?,
+                sent = &mut sending => return sent.map(|()| End::Done),
                 read = answers.read(&mut buffer) => {
                     self.take(read, &buffer)?;
-                    self.answer_all().await?;
+                    self.answer_all(&mut control).await?;
                 }
                 _ = tick.tick() => {
                     if let Some(end) = self.look_after(&mut control).await? {
@@ -143,7 +151,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn say(&self, control: &mut quinn::SendStream, message: Control) -> Result<(), Stopped> {
+    async fn say(&self, control: &mut SendStream, message: Control) -> Result<(), Stopped> {
         let frame = message.encode().context(Kind::Internal, "a control message cannot be encoded");
         let frame = frame.map_err(End::Fatal)?;
         control.write_all(&frame).await.map_err(|_| self.lost("the control stream was closed"))
@@ -157,7 +165,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn welcome(&mut self, answers: &mut quinn::RecvStream) -> Result<Welcome, Stopped> {
+    async fn welcome(&mut self, answers: &mut RecvStream) -> Result<Welcome, Stopped> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             match self.decode()? {
@@ -180,11 +188,13 @@ impl<'a> Session<'a> {
             ))
             .into());
         }
+        self.welcomed = true;
+        self.queue().durable(&welcome.durable);
         self.in_flight_max = usize::try_from(welcome.links_in_flight_max).unwrap_or(1).clamp(1, IN_FLIGHT_MAX);
         let greeting = Greeting { newest: welcome.newest, payload_bytes_max: welcome.payload_bytes_max };
         self.uplink.greeting.send_if_modified(|seen| seen.is_none() && seen.replace(greeting).is_none());
         self.uplink.observer.connected(&self.connection);
-        self.uplink.observer.note(&format!("connected to {}", self.uplink.server));
+        self.uplink.observer.note(&format!("connected to {}", self.uplink.gateways.name()));
         Ok(())
     }
 
@@ -207,17 +217,23 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn answer_all(&mut self) -> Result<(), Stopped> {
+    async fn answer_all(&mut self, control: &mut SendStream) -> Result<(), Stopped> {
         while let Some(message) = self.decode()? {
             match message {
                 Control::Receipt(receipt) => self.receipt(receipt).await?,
                 Control::Refusal(refusal) => self.refusal(&refusal).await?,
-                Control::Request(request) => self.queue().request(request.from, request.to),
+                Control::Unclaimed(unclaimed) => self.queue().unclaimed(&unclaimed.sequences),
+                Control::Request(request) => {
+                    self.queue().request(request);
+                    self.tell_progress(control).await?;
+                }
+                Control::Cancel(cancel) => self.queue().cancel(cancel.id),
                 Control::Drain(drain) => {
                     let away = Duration::from_millis(u64::from(drain.reconnect_after_ms));
                     self.draining = Some((Instant::now() + DRAIN_MAX, away));
+                    self.queue().hold_back_all();
                 }
-                Control::Unclaimed(_) | Control::Cancel(_) | Control::Ignorable(_) => {}
+                Control::Ignorable(_) => {}
                 Control::Hello(_)
                 | Control::Status(_)
                 | Control::Claim(_)
@@ -226,6 +242,29 @@ impl<'a> Session<'a> {
                     return Err(broken_protocol("a message out of place").into());
                 }
             }
+        }
+        self.claim(control).await
+    }
+
+    /// Claims the next links that the server says it has, once the answers to the last claim are there.
+    async fn claim(&self, control: &mut SendStream) -> Result<(), Stopped> {
+        let sequences = self.queue().claim(CLAIM_LINKS_MAX);
+        let mut links = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            let digest = self.spool().digest(sequence).await.map_err(End::Fatal)?;
+            self.queue().claimed(sequence, digest);
+            links.extend(digest.map(|digest| ChainEnd { sequence, digest }));
+        }
+        if links.is_empty() {
+            return Ok(());
+        }
+        self.say(control, Control::Claim(Claim { links })).await
+    }
+
+    /// Tells how far the requests are where that has changed.
+    async fn tell_progress(&self, control: &mut SendStream) -> Result<(), Stopped> {
+        for progress in self.queue().progress() {
+            self.say(control, Control::Progress(progress)).await?;
         }
         Ok(())
     }
@@ -269,14 +308,12 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The links before this one are sent first, since the spool goes by sequence; this one follows when they had time to
-    /// arrive. If the server misses only links that are no longer held, that cannot help for ever.
+    /// The links before this one are sent first; this one follows when they had time to arrive. If the server misses only
+    /// links that are no longer held, that cannot help for ever.
     async fn resend(&self, sequence: Sequence, from: Sequence, refusal: &Refusal) {
-        let Some(refusals) = self.queue().put_off(sequence, Duration::from_millis(200)) else { return };
-        if refusals > 1 {
-            self.queue().put_off(sequence, Duration::from_millis(200) * 2_u32.pow(u32::from(refusals.min(7))));
-        }
-        if refusals > RESENDS_MAX && !self.queue().holds_any(from..sequence) {
+        let again =
+            |refusals: u8| (RESEND_MIN * 2_u32.pow(u32::from(refusals.saturating_sub(1).min(16)))).min(RESEND_MAX);
+        if self.queue().resend(sequence, from, again).is_some_and(|refusals| refusals >= RESENDS_MAX) {
             self.give_up(sequence, refusal).await;
         }
     }
@@ -291,16 +328,20 @@ impl<'a> Session<'a> {
     }
 
     /// Once a second: says how it is, remembers the newest receipt, notices a server that does not answer or drains.
-    async fn look_after(&mut self, control: &mut quinn::SendStream) -> Result<Option<End>, Stopped> {
+    async fn look_after(&mut self, control: &mut SendStream) -> Result<Option<End>, Stopped> {
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(STATUS_TICKS) {
             let status = Status { clock: self.uplink.clock.now(), spool: self.spool().summary() };
             self.say(control, Control::Status(status)).await?;
         }
+        if self.ticks == REQUEST_TICKS {
+            self.queue().forget_stale_requests();
+        }
+        self.tell_progress(control).await?;
         self.remember().await;
-        let (in_flight, oldest) = self.queue().in_flight();
+        let (due, oldest) = self.queue().due();
         if let Some((until, away)) = self.draining
-            && (in_flight == 0 || Instant::now() >= until)
+            && (due == 0 || Instant::now() >= until)
         {
             return Ok(Some(End::After(away)));
         }
@@ -329,20 +370,6 @@ fn as_announced(stopped: Stopped, away: Option<Duration>) -> Stopped {
         (Stopped::Lost(_) | Stopped::End(End::Broken(_)), Some(away)) => End::After(away).into(),
         (stopped, _) => stopped,
     }
-}
-
-/// Sends a link on a stream of its own. That the server stops the stream is no error: its refusal says more.
-async fn send(connection: Connection, spool: &Spool, ticket: Ticket) -> Result<(), Stopped> {
-    let Some(link) = spool.load(ticket.sequence).await.map_err(End::Fatal)? else { return Ok(()) };
-    let mut stream = connection.open_uni().await.map_err(Stopped::Lost)?;
-    spool.queue().on_stream(ticket.sequence, stream.id().into(), link.digest);
-    let _ = stream.set_priority(ticket.priority());
-    let mut chunks: [Bytes; 2] = [link.prelude, link.payload];
-    if stream.write_all_chunks(&mut chunks).await.is_ok() {
-        let _ = stream.finish();
-    }
-    spool.queue().sent(ticket.sequence);
-    Ok(())
 }
 
 fn broken_protocol(what: &str) -> End {

@@ -1,49 +1,38 @@
 //! The uplink: keeps a connection to the server, across failures, until the spool is closed and empty.
 //!
 //! Connecting again waits a delay that doubles up to half a minute and differs between devices, so that a fleet does not
-//! return all at once. Only what cannot get better by trying again ends the uplink: a refused identity, a broken protocol,
-//! a receipt that does not verify.
+//! return all at once. Only what cannot get better by trying again ends the uplink: a refused identity, a server that breaks
+//! the protocol, a receipt that does not verify.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quinn::ConnectionError;
 use tokio::sync::watch;
 
 use aigaq_proto::close::Code;
 use aigaq_proto::message::{ChainEnd, Receipt};
 use aigaq_proto::{Digest, RecorderId};
 
+pub(super) use super::ending::End;
+use super::ending::{self, AWAY};
+use super::gateways::Gateways;
 use super::session::{self, Session};
 use super::spool::Spool;
 use super::state::StateDir;
 use super::{Identity, Lost, Observer};
 use crate::clock::Clock;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Kind, Result};
 
 /// The first delay before connecting again.
-const DELAY_MIN: Duration = Duration::from_millis(500);
+const DELAY_MIN: Duration = Duration::from_secs(1);
 /// The longest.
 const DELAY_MAX: Duration = Duration::from_secs(30);
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long the last words to the server may take.
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
-
-/// What a session ended with.
-#[derive(Debug)]
-pub(super) enum End {
-    /// Every link has its receipt.
-    Done,
-    /// Connect again after this delay, as the server said.
-    After(Duration),
-    /// The connection broke: connect again.
-    Broken(String),
-    /// It cannot go on.
-    Fatal(Error),
-}
 
 /// What the server said first.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +46,7 @@ pub(super) struct Greeting {
 /// Brings the links of a spool to the server.
 pub(super) struct Uplink {
     pub(super) identity: Arc<Identity>,
-    pub(super) server: String,
+    pub(super) gateways: Gateways,
     pub(super) shared: Option<quinn::Endpoint>,
     pub(super) spool: Arc<Spool>,
     pub(super) state: Option<Arc<StateDir>>,
@@ -72,7 +61,15 @@ pub(super) struct Uplink {
 pub(super) struct Tally {
     pub(super) receipts: AtomicU64,
     pub(super) reconnects: AtomicU64,
+    pub(super) sent_bytes: AtomicU64,
     pub(super) lost: std::sync::Mutex<Vec<Lost>>,
+}
+
+impl Tally {
+    /// So many bytes of links were handed to QUIC.
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 impl Uplink {
@@ -82,25 +79,19 @@ impl Uplink {
     /// # Errors
     /// What cannot get better by trying again.
     pub(super) async fn run(mut self, mut last_receipt: Option<Receipt>) -> Result<()> {
-        let mut attempt = 0;
         loop {
-            let receipts = self.tally.receipts.load(Ordering::Relaxed);
-            let end = self.attempt(&mut last_receipt, attempt).await;
+            let (end, welcomed) = self.attempt(&mut last_receipt).await;
             self.spool.queue().disconnected();
-            if self.tally.receipts.load(Ordering::Relaxed) > receipts {
-                attempt = 0;
-            }
-            let delay = match end {
+            let rounds = self.gateways.rounds();
+            self.gateways.ended(welcomed);
+            let (why, delay) = match end {
                 End::Done => return self.keep(last_receipt.as_ref()),
                 End::Fatal(error) => return Err(error),
-                End::After(delay) => delay.min(DELAY_MAX * 10),
-                End::Broken(why) => {
-                    let delay = delay(self.identity.id, attempt);
-                    self.observer.note(&format!("{why}; connecting again in {:.1} s", delay.as_secs_f32()));
-                    delay
-                }
+                End::After(delay) => ("the server goes down or moves".to_owned(), delay.min(DELAY_MAX * 10)),
+                End::Broken(why) => (why, delay(self.identity.id, rounds)),
+                End::Away(why) => (why, AWAY + delay(self.identity.id, rounds)),
             };
-            attempt = attempt.saturating_add(1);
+            self.observer.note(&format!("{why}; connecting again in {:.1} s", delay.as_secs_f32()));
             tokio::time::sleep(delay).await;
             self.tally.reconnects.fetch_add(1, Ordering::Relaxed);
         }
@@ -113,20 +104,23 @@ impl Uplink {
         }
     }
 
-    /// One connection, from its handshake to its end.
-    async fn attempt(&mut self, last_receipt: &mut Option<Receipt>, attempt: u32) -> End {
-        let (endpoint, connecting) = match self.connect(attempt).await {
+    /// One connection, from its handshake to its end, and whether the server said its welcome.
+    async fn attempt(&mut self, last_receipt: &mut Option<Receipt>) -> (End, bool) {
+        let (address, endpoint, connecting) = match self.connect().await {
             Ok(connecting) => connecting,
-            Err(error) if error.kind() == Kind::Invalid => return End::Fatal(error),
-            Err(error) => return End::Broken(error.to_string()),
+            Err(error) if error.kind() == Kind::Invalid => return (End::Fatal(error), false),
+            Err(error) => return (End::Broken(error.to_string()), false),
         };
         let connection = match tokio::time::timeout(HANDSHAKE_MAX, connecting).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return self.ended(&error),
-            Err(_) => return End::Broken(format!("no answer from {}", self.server)),
+            Ok(Err(error)) => return (self.ended(&error), false),
+            Err(_) => return (End::Broken(format!("no answer from {}", self.gateways.name())), false),
         };
-        let end = Session::new(self, connection.clone(), last_receipt).run().await;
-        let end = match end {
+        let (stopped, welcomed) = Session::new(self, connection.clone(), last_receipt).run().await;
+        if welcomed {
+            self.gateways.welcomed(address);
+        }
+        let end = match stopped {
             session::Stopped::End(end) => end,
             session::Stopped::Lost(error) => self.ended(&error),
         };
@@ -138,15 +132,11 @@ impl Uplink {
         if self.shared.is_none() {
             let _ = tokio::time::timeout(GOODBYE_MAX, endpoint.wait_idle()).await;
         }
-        end
+        (end, welcomed)
     }
 
-    async fn connect(&self, attempt: u32) -> Result<(quinn::Endpoint, quinn::Connecting)> {
-        let unknown = || format!("cannot find the server {}", self.server);
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host(&self.server).await.context(Kind::Busy, unknown())?.collect();
-        let turn = usize::try_from(attempt).unwrap_or(0).checked_rem(addresses.len()).unwrap_or(0);
-        let address = *addresses.get(turn).ok_or_else(|| Error::new(Kind::Busy, unknown()))?;
+    async fn connect(&self) -> Result<(SocketAddr, quinn::Endpoint, quinn::Connecting)> {
+        let address = self.gateways.address().await?;
         let endpoint = match &self.shared {
             Some(endpoint) => endpoint.clone(),
             None => {
@@ -155,48 +145,15 @@ impl Uplink {
             }
         };
         let connecting = endpoint
-            .connect_with(self.identity.client.clone(), address, &self.identity.server_name)
-            .context(Kind::Invalid, format!("cannot connect to {}", self.server))?;
-        Ok((endpoint, connecting))
+            .connect_with(self.identity.client(self.clock.clone())?, address, &self.identity.server_name)
+            .context(Kind::Invalid, format!("cannot connect to {}", self.gateways.name()))?;
+        Ok((address, endpoint, connecting))
     }
 
-    /// What the end of a connection means.
-    fn ended(&self, error: &ConnectionError) -> End {
-        let server = &self.server;
-        match error {
-            ConnectionError::ApplicationClosed(close) => {
-                let why = String::from_utf8_lossy(&close.reason)
-                    .chars()
-                    .filter(|c| !c.is_control())
-                    .take(200)
-                    .collect::<String>();
-                match Code::from_value(close.error_code.into_inner()) {
-                    Some(Code::Identity) => fatal(format!("{server} refuses this identity ({why}): enrol again")),
-                    Some(Code::Protocol) => {
-                        fatal(format!("{server} says that this recorder broke the protocol ({why})"))
-                    }
-                    Some(Code::Replaced) => fatal(format!("another recorder with this identity connected to {server}")),
-                    _ => End::Broken(format!("{server} closed the connection ({why})")),
-                }
-            }
-            ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
-                fatal(format!("{server} refuses the certificate: {error}"))
-            }
-            ConnectionError::TransportError(inner) if is_tls(inner.code) => {
-                fatal(format!("{server} is not the server that this recorder was enrolled with: {error}"))
-            }
-            _ => End::Broken(format!("no connection to {server}: {error}")),
-        }
+    /// What the end of a connection means now.
+    fn ended(&self, error: &quinn::ConnectionError) -> End {
+        ending::of(error, self.gateways.name(), self.identity.dates.at(self.clock.now()))
     }
-}
-
-fn fatal(text: String) -> End {
-    End::Fatal(Error::new(Kind::Unauthorised, text))
-}
-
-/// Whether a transport error is an alert of TLS (RFC 9001 section 4.8).
-fn is_tls(code: quinn::TransportErrorCode) -> bool {
-    (0x100..0x200).contains(&u64::from(code))
 }
 
 /// The delay before connecting again: doubling, capped, and between half and all of that by device and attempt.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aigaq::media::Segment;
 use aigaq::recorder::{Identity, Item, Observer, Options, Pace, Report, Source, record};
-use aigaq_proto::{RecorderId, Sequence};
+use aigaq_proto::{Micros, RecorderId, Sequence};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -42,9 +43,14 @@ pub(crate) struct Seen {
     made: Mutex<BTreeMap<Sequence, (Instant, usize)>>,
     receipts: Mutex<BTreeMap<Sequence, Instant>>,
     notes: Mutex<Vec<String>>,
+    connections: Mutex<Vec<quinn::Connection>>,
 }
 
 impl Observer for Seen {
+    fn connected(&self, connection: &quinn::Connection) {
+        self.connections.lock().unwrap().push(connection.clone());
+    }
+
     fn link(&self, sequence: Sequence, bytes: usize) {
         self.made.lock().unwrap().insert(sequence, (Instant::now(), bytes));
     }
@@ -66,6 +72,8 @@ pub(crate) struct Device {
     feed: Option<mpsc::Sender<aigaq::Result<Item>>>,
     recording: Option<JoinHandle<aigaq::Result<Report>>>,
     filmed: u64,
+    /// When the next segment is captured, device clock; `None` follows the one before.
+    next_at: Option<Micros>,
 }
 
 impl Device {
@@ -76,9 +84,13 @@ impl Device {
 
     /// The same with its options changed.
     pub(crate) fn start_with(gateway: &Gateway, towards: &[SocketAddr], change: impl FnOnce(&mut Options)) -> Self {
-        let dir = gateway.enrol("device").dir;
+        Self::start_as(&gateway.enrol("device").dir, towards, change)
+    }
+
+    /// The same as whom it was enrolled before.
+    pub(crate) fn start_as(identity: &Path, towards: &[SocketAddr], change: impl FnOnce(&mut Options)) -> Self {
         let (feed, items) = mpsc::channel(1);
-        let mut options = Options::new(Identity::load(&dir).unwrap(), Source::Feed(items));
+        let mut options = Options::new(Identity::load(identity).unwrap(), Source::Feed(items));
         let seen = Arc::new(Seen::default());
         let towards: Vec<_> = towards.iter().map(SocketAddr::to_string).collect();
         options.server = Some(towards.join(","));
@@ -87,7 +99,12 @@ impl Device {
         change(&mut options);
         let id = options.identity.id;
         let recording = Some(tokio::spawn(record(options)));
-        Self { id, seen, feed: Some(feed), recording, filmed: 0 }
+        Self { id, seen, feed: Some(feed), recording, filmed: 0, next_at: None }
+    }
+
+    /// The next segment was captured at this time.
+    pub(crate) fn at(&mut self, time: Micros) {
+        self.next_at = Some(time);
     }
 
     /// Makes so many segments of so many bytes, each as soon as the recorder takes it.
@@ -98,6 +115,9 @@ impl Device {
             feed.send(Ok(init)).await.unwrap();
         }
         for _ in 0..segments {
+            if let Some(time) = self.next_at.take() {
+                feed.send(Ok(Item::At(time))).await.unwrap();
+            }
             let payload: Vec<u8> = (0..bytes as u64).map(|at| ((at + self.filmed * 31) % 251) as u8).collect();
             let decode_time_us = self.filmed * SEGMENT_US;
             let segment = Segment { bytes: payload.into(), decode_time_us, duration_us: SEGMENT_US, independent: true };
@@ -110,6 +130,22 @@ impl Device {
     pub(crate) async fn has_receipts(&self) {
         let wanted = usize::try_from(self.filmed).unwrap() + 1;
         until("the receipts", || (self.seen.receipts.lock().unwrap().len() >= wanted).then_some(())).await;
+    }
+
+    /// Waits until everything that was filmed is in the spool; the sequence of the last link.
+    pub(crate) async fn has_links(&self) -> Sequence {
+        until("the links", || {
+            let made = self.seen.made.lock().unwrap();
+            made.keys().next_back().copied().filter(|_| made.len() as u64 > self.filmed)
+        })
+        .await
+    }
+
+    /// Sequences in the order in which their receipts came.
+    pub(crate) fn order(&self) -> Vec<Sequence> {
+        let mut receipts: Vec<_> = self.seen.receipts.lock().unwrap().iter().map(|(at, when)| (*when, *at)).collect();
+        receipts.sort_unstable();
+        receipts.into_iter().map(|(_, sequence)| sequence).collect()
     }
 
     /// Ends the recording and waits for the recorder's report.
@@ -132,9 +168,28 @@ impl Device {
         report
     }
 
+    /// How many connections have come to a welcome.
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.connections.lock().unwrap().len()
+    }
+
+    /// Cuts the connection off: the server forgets what was not complete.
+    pub(crate) fn cut(&self) {
+        if let Some(connection) = self.seen.connections.lock().unwrap().last() {
+            connection.close(0_u32.into(), b"cut by the test");
+        }
+    }
+
     /// The payloads of all links, bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.seen.made.lock().unwrap().values().map(|(_, bytes)| *bytes as u64).sum()
+    }
+
+    /// How long each link took from its making to its receipt.
+    pub(crate) fn delays(&self) -> BTreeMap<Sequence, Duration> {
+        let made = self.seen.made.lock().unwrap();
+        let receipts = self.seen.receipts.lock().unwrap();
+        receipts.iter().filter_map(|(at, receipt)| Some((*at, *receipt - made.get(at)?.0))).collect()
     }
 
     /// What the recorder told people.

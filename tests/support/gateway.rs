@@ -20,6 +20,7 @@ use super::Identity;
 pub struct Gateway {
     pub dir: Arc<TempDir>,
     pub store: Store,
+    pub fleet: Fleet,
     pub address: SocketAddr,
     metrics: prometheus::Registry,
     shutdown: CancellationToken,
@@ -42,10 +43,11 @@ impl Gateway {
         let commit_metrics = commit::Metrics::register(&metrics).unwrap();
         let (queue, writer) =
             commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), commit_metrics).unwrap();
+        let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
         let gateway = ingest::Gateway {
             store: store.clone(),
             log: reader,
-            fleet: Fleet::open(store.clone(), clock.clone()).unwrap(),
+            fleet: fleet.clone(),
             queue,
             registry: Arc::new(Registry::open(store.clone(), dir.path(), clock.clone()).unwrap()),
             trust: Arc::new(Trust::own(&authority).unwrap()),
@@ -58,7 +60,7 @@ impl Gateway {
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));
-        Self { dir, store, address, metrics, shutdown, serving, _writer: writer }
+        Self { dir, store, fleet, address, metrics, shutdown, serving, _writer: writer }
     }
 
     /// Enrols a recorder; where its files are.

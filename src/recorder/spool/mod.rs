@@ -4,6 +4,7 @@
 //! through [`Spool::settle`] (its receipt was verified) or [`Spool::give_up`] (the server will never take it). Here are the
 //! links; what goes next, and what is under way, is the [`Queue`]'s, which knows a few bytes of each.
 
+mod facts;
 pub(super) mod queue;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use aigaq_proto::Sequence;
 use aigaq_proto::message::SpoolSummary;
+use aigaq_proto::{Digest, Sequence};
 
 use super::links::Link;
+use crate::clock::Clock;
 use crate::error::Result;
+pub(super) use facts::Facts;
 use queue::{Left, Queue};
 
 /// Greatest number of links held; small links are bounded by it.
@@ -33,8 +36,8 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Holds so many bytes of payload; a single larger link is taken alone.
-    pub(super) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, links: Mutex::default(), queue: Queue::default(), room: Notify::new() }
+    pub(super) fn new(bytes_max: u64, clock: Clock) -> Self {
+        Self { bytes_max, links: Mutex::default(), queue: Queue::new(clock), room: Notify::new() }
     }
 
     /// What goes next, and what is under way.
@@ -83,6 +86,15 @@ impl Spool {
     #[expect(clippy::unused_async, reason = "a spool that is durable reads here")]
     pub(super) async fn load(&self, sequence: Sequence) -> Result<Option<Link>> {
         Ok(self.links().get(&sequence).cloned())
+    }
+
+    /// The digest of a link, to claim it; `None` if it has left.
+    ///
+    /// # Errors
+    /// That it cannot be read.
+    #[expect(clippy::unused_async, reason = "a spool that is durable reads here")]
+    pub(super) async fn digest(&self, sequence: Sequence) -> Result<Option<Digest>> {
+        Ok(self.links().get(&sequence).map(|link| link.digest))
     }
 
     /// The link's receipt was verified: it leaves.

@@ -5,25 +5,48 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::queue::{Class, Facts};
+use super::facts::LinkKind;
+use super::queue::Class;
 use super::*;
-use aigaq_proto::{Digest, SequenceRange};
+use aigaq_proto::SequenceRange;
+use aigaq_proto::message::Request;
 
-fn facts(sequence: Sequence, bytes: u32, urgent: bool) -> Facts {
-    Facts { sequence, bytes, begin: sequence * 10, duration_us: 10, urgent }
+/// The device clock: links with sequence n cover 10 µs from 10 n on.
+const NOW: u64 = 1_000_000_000;
+
+fn facts(sequence: Sequence, bytes: u32, kind: LinkKind) -> Facts {
+    let span = if kind == LinkKind::Media { 10 } else { 0 };
+    Facts { sequence, bytes, begin: NOW + sequence * 10, span, prelude: 0, kind }
+}
+
+fn media(sequence: Sequence) -> Facts {
+    facts(sequence, 1, LinkKind::Media)
+}
+
+/// A mark whose event lasts from `before` seconds before it to `after` seconds after it.
+fn mark(sequence: Sequence, before: u32, after: u32) -> Facts {
+    Facts { span: before << 16 | after, ..facts(sequence, 0, LinkKind::Mark) }
 }
 
 fn link(sequence: Sequence, bytes: u32) -> Link {
     Link {
-        facts: facts(sequence, bytes, false),
+        facts: facts(sequence, bytes, LinkKind::Media),
         digest: Digest([1; 32]),
         prelude: Bytes::new(),
         payload: Bytes::from(vec![0; bytes as usize]),
     }
 }
 
+fn queue() -> Queue {
+    Queue::new(Clock::fixed(NOW))
+}
+
+fn ranges<const N: usize>(ranges: [(Sequence, Sequence); N]) -> [SequenceRange; N] {
+    ranges.map(|(first, last)| SequenceRange { first, last })
+}
+
 async fn next(queue: &Queue) -> (Sequence, Class) {
-    let ticket = queue.next(8).await.unwrap();
+    let ticket = queue.next(None, 8).await.unwrap();
     (ticket.sequence, ticket.class)
 }
 
@@ -33,11 +56,11 @@ async fn late<T>(future: impl Future<Output = T>) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn urgent_links_overtake_requested_ones_and_those_the_rest() {
-    let queue = Queue::default();
-    queue.found((0..3).map(|sequence| facts(sequence, 1, false)));
-    queue.push(facts(3, 1, false));
-    queue.push(facts(4, 0, true));
-    queue.request(15, 20);
+    let queue = queue();
+    queue.found((0..3).map(media));
+    queue.push(media(3));
+    queue.push(facts(4, 0, LinkKind::Stop));
+    queue.request(Request { id: 1, from: NOW + 15, to: NOW + 20, expires: NOW + 99 });
     assert_eq!(next(&queue).await, (4, Class::Urgent));
     assert_eq!(next(&queue).await, (1, Class::Requested));
     assert_eq!(next(&queue).await, (3, Class::Live));
@@ -46,32 +69,83 @@ async fn urgent_links_overtake_requested_ones_and_those_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waited_too_long_to_be_live_is_backlog() {
-    let queue = Queue::default();
-    queue.push(facts(0, 1, false));
-    tokio::time::advance(Duration::from_secs(10)).await;
-    queue.push(facts(1, 1, false));
-    assert_eq!(next(&queue).await, (1, Class::Live));
+async fn only_a_link_of_a_greater_class_overtakes_one_that_is_being_sent() {
+    let queue = queue();
+    queue.found([media(0), media(1)]);
     assert_eq!(next(&queue).await, (0, Class::Backlog));
+    assert!(late(queue.next(Some(Class::Backlog), 8)).await);
+    queue.push(media(2));
+    assert_eq!(queue.next(Some(Class::Backlog), 8).await.unwrap().sequence, 2);
 }
 
-#[test]
-fn the_priority_of_a_stream_is_its_own_and_falls_with_class_and_sequence() {
-    let priority = |class, sequence| queue::Ticket { sequence, class }.priority();
-    let falling = [
-        priority(Class::Urgent, 7),
-        priority(Class::Requested, 0),
-        priority(Class::Requested, 1),
-        priority(Class::Live, (1 << 28) - 1),
-        priority(Class::Backlog, 0),
-        priority(Class::Backlog, 1),
-    ];
-    assert!(falling.is_sorted_by(|one, next| one > next) && falling[5] > 0, "{falling:?}");
+#[tokio::test(start_paused = true)]
+async fn what_waited_too_long_to_be_live_is_backlog_and_old_footage_always_was() {
+    let queue = queue();
+    queue.push(media(0));
+    tokio::time::advance(Duration::from_secs(10)).await;
+    queue.push(media(1));
+    queue.push(Facts { begin: NOW - 20_000_000, ..media(2) });
+    assert_eq!(next(&queue).await, (1, Class::Live));
+    assert_eq!(next(&queue).await, (0, Class::Backlog));
+    assert_eq!(next(&queue).await, (2, Class::Backlog));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_lifts_what_is_held_and_what_is_made_until_it_ends() {
+    let queue = queue();
+    let request = |id, expires| Request { id, from: NOW, to: NOW + 1_000_000, expires };
+    queue.found([Facts { begin: NOW - 50, ..media(0) }, media(1), media(2)]);
+    queue.request(request(1, NOW + 10));
+    assert_eq!(next(&queue).await, (1, Class::Requested));
+    queue.push(media(3));
+    queue.cancel(1);
+    assert_eq!(next(&queue).await, (3, Class::Live));
+    assert_eq!(next(&queue).await, (0, Class::Backlog));
+    queue.request(request(2, NOW));
+    assert_eq!((next(&queue).await, queue.progress()), ((2, Class::Backlog), vec![]), "it is over already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_neighbourhood_of_a_mark_goes_before_live_links() {
+    let queue = queue();
+    let second =
+        |sequence, second: i64| Facts { begin: NOW.wrapping_add_signed(second * 1_000_000), ..media(sequence) };
+    queue.found([second(0, -9), second(1, -4), second(2, -3), mark(3, 0, 0)]);
+    queue.push(second(4, 0));
+    queue.push(Facts { begin: NOW, ..mark(5, 4, 3) });
+    queue.push(second(6, 2));
+    queue.push(second(7, 8));
+    let mut order = Vec::new();
+    for _ in 0..8 {
+        let ticket = queue.next(None, 9).await.unwrap();
+        order.push(ticket.sequence);
+    }
+    assert_eq!(order, [3, 5, 1, 2, 4, 6, 7, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_server_has_is_claimed_and_sent_only_if_it_has_it_not() {
+    let queue = queue();
+    queue.found((0..5).map(media));
+    queue.durable(&ranges([(0, 2), (4, 9), (7, 3)]));
+    assert_eq!(next(&queue).await, (3, Class::Backlog));
+    assert_eq!(queue.claim(3), [0, 1, 2]);
+    queue.claimed(0, Some(Digest([7; 32])));
+    queue.claimed(1, Some(Digest([7; 32])));
+    queue.claimed(2, None);
+    assert!(queue.claim(3).is_empty(), "one claim at a time");
+    assert_eq!((queue.digest(0), queue.digest(2)), (Some(Digest([7; 32])), None));
+    queue.unclaimed(&ranges([(1, 1), (4, 4)]));
+    assert_eq!(next(&queue).await, (1, Class::Backlog));
+    queue.remove(0);
+    assert_eq!(queue.claim(3), [4]);
+    queue.disconnected();
+    assert_eq!(next(&queue).await, (1, Class::Backlog), "what was claimed or in flight waits again");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_spool_waits_for_a_receipt() {
-    let spool = Spool::new(10);
+    let spool = Spool::new(10, Clock::fixed(NOW));
     spool.push(link(0, 8)).await.unwrap();
     spool.room_for(2).await;
     spool.room_for(0).await;
@@ -84,56 +158,91 @@ async fn a_full_spool_waits_for_a_receipt() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_links_are_under_way_than_the_server_takes() {
-    let queue = Queue::default();
-    (0..3).for_each(|sequence| queue.push(facts(sequence, 1, false)));
-    assert!(queue.next(2).await.is_some() && queue.next(2).await.is_some());
-    assert!(late(queue.next(2)).await);
+    let queue = queue();
+    (0..3).for_each(|sequence| queue.push(media(sequence)));
+    assert!(queue.next(None, 2).await.is_some() && queue.next(None, 2).await.is_some());
+    assert!(late(queue.next(None, 2)).await);
     queue.remove(1);
-    assert_eq!(queue.next(2).await.unwrap().sequence, 2);
+    assert_eq!(queue.next(None, 2).await.unwrap().sequence, 2);
+    queue.hold_back_all();
+    queue.push(media(3));
+    assert!(late(queue.next(None, 9)).await, "nor any when the server drains");
+    queue.disconnected();
+    assert_eq!(queue.next(None, 9).await.unwrap().sequence, 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_link_that_was_put_off_is_sent_again_after_its_delay() {
-    let queue = Queue::default();
-    queue.push(facts(0, 1, false));
+    let queue = queue();
+    queue.push(media(0));
     next(&queue).await;
     let begun = Instant::now();
-    assert_eq!(queue.put_off(0, Duration::from_secs(7)), Some(1));
+    queue.put_off(0, Duration::from_secs(7));
+    queue.put_off(9, Duration::ZERO);
     assert_eq!(next(&queue).await.0, 0);
     assert!(begun.elapsed() >= Duration::from_secs(7));
-    assert_eq!(queue.put_off(9, Duration::ZERO), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_room_is_not_asked_with_ever_more_links() {
+    let queue = queue();
+    (0..4).for_each(|sequence| queue.push(media(sequence)));
+    for _ in 0..2 {
+        let ticket = queue.next(None, 2).await.unwrap();
+        queue.put_off(ticket.sequence, Duration::from_secs(20));
+    }
+    assert!(late(queue.next(None, 2)).await);
+    queue.push(facts(4, 0, LinkKind::Stop));
+    assert_eq!(queue.next(None, 2).await.unwrap().sequence, 4, "but for what is small");
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_that_the_server_misses_go_before_the_one_it_refused() {
+    let queue = queue();
+    queue.found((0..2).map(media));
+    queue.push(media(2));
+    assert_eq!(next(&queue).await, (2, Class::Live));
+    let delay = |refusals: u8| Duration::from_secs(u64::from(refusals) + 1);
+    assert_eq!(queue.resend(2, 0, delay), Some(0));
+    queue.push(media(3));
+    assert_eq!(next(&queue).await, (0, Class::Live));
+    assert_eq!(next(&queue).await, (1, Class::Live));
+    queue.remove(0);
+    queue.remove(1);
+    assert_eq!((queue.resend(2, 0, delay), queue.resend(2, 0, delay)), (Some(1), Some(2)));
+    assert_eq!((queue.resend(2, 9, delay), queue.resend(9, 0, delay)), (Some(3), None), "whatever the server says");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_in_flight_when_the_connection_broke_is_sent_again() {
-    let queue = Queue::default();
-    queue.push(facts(0, 1, false));
+    let queue = queue();
+    queue.push(media(0));
     next(&queue).await;
     queue.on_stream(0, 2, Digest([1; 32]));
     queue.sent(0);
-    assert_eq!((queue.of_stream(2), queue.digest(0), queue.in_flight().0), (Some(0), Some(Digest([1; 32])), 1));
+    assert_eq!((queue.of_stream(2), queue.digest(0), queue.due().0), (Some(0), Some(Digest([1; 32])), 1));
     queue.disconnected();
-    assert_eq!((queue.of_stream(2), queue.digest(0), queue.in_flight().0), (None, None, 0));
+    assert_eq!((queue.of_stream(2), queue.digest(0), queue.due().0), (None, None, 0));
     assert_eq!(next(&queue).await.0, 0);
 }
 
 #[tokio::test]
 async fn a_closed_spool_ends_when_its_last_link_leaves() {
-    let spool = Spool::new(100);
+    let spool = Spool::new(100, Clock::fixed(NOW));
     spool.push(link(0, 1)).await.unwrap();
     next(spool.queue()).await;
     spool.close();
     assert!(spool.give_up(0).await);
-    assert!(spool.queue().next(8).await.is_none());
+    assert!(spool.queue().next(None, 8).await.is_none());
 }
 
 #[test]
 #[expect(clippy::reversed_empty_ranges, reason = "a peer may ask for one")]
 fn the_summary_names_runs_and_times() {
-    let queue = Queue::default();
-    queue.found([3, 4, 6].map(|sequence| facts(sequence, 5, false)));
+    let queue = queue();
+    queue.found([3, 4, 6].map(|sequence| facts(sequence, 5, LinkKind::Media)));
     let summary = queue.summary();
-    assert_eq!(summary.waiting, [SequenceRange { first: 3, last: 4 }, SequenceRange { first: 6, last: 6 }]);
-    assert_eq!((summary.bytes, summary.oldest, summary.newest), (15, Some(30), Some(70)));
+    assert_eq!(summary.waiting, ranges([(3, 4), (6, 6)]));
+    assert_eq!((summary.bytes, summary.oldest, summary.newest), (15, Some(NOW + 30), Some(NOW + 70)));
     assert!(queue.holds_any(5..7) && !queue.holds_any(5..6) && !queue.holds_any(7..5));
 }
