@@ -24,3 +24,5 @@ mod problems;
 mod recorders;
 #[path = "api/rig.rs"]
 mod rig;
+#[path = "api/slow.rs"]
+mod slow;

@@ -1,9 +1,10 @@
 //! The listener: HTTP/1.1 and HTTP/2 over hyper itself, because the limits below cannot be set through
 //! `axum::serve`.
 //!
-//! A connection costs a permit before it is accepted, has a deadline for its handshake, for its first bytes and for
-//! every request's head, and is given up when its peer does not read. Without TLS only a loopback address is served.
-//! When asked to stop, the listener closes at once and connections finish what they answer, up to a deadline.
+//! A connection costs a permit before it is accepted and one of the seats of its source, has a deadline for its
+//! handshake, for its first bytes and for every request's head, and is given up when its peer does not read or asks for
+//! nothing. Without TLS only a loopback address is served. When asked to stop, the listener closes at once and connections
+//! finish what they answer, up to a deadline.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,22 +20,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::limits::{Seat, Sources};
 use super::traffic::{Answering, Counted, Traffic};
-use super::{Certificates, Source};
+use super::{Certificates, Limits, Source};
 use crate::error::{Context as _, Error, Kind, Result};
 
-/// Connections at once on one listener.
-const CONNECTIONS_MAX: usize = 1_024;
-/// A TLS handshake may take so long.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// The head of a request may take so long; also how long an HTTP/1 connection may wait for its next request.
-const HEAD_MAX: Duration = Duration::from_secs(10);
 /// Streams at once on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 /// Header fields of one request, bytes, HTTP/2; and number of them, HTTP/1.
@@ -58,12 +54,29 @@ pub async fn serve(
     tls: Option<Arc<rustls::ServerConfig>>,
     shutdown: CancellationToken,
 ) -> Result<()> {
+    serve_within(Limits::default(), listener, router, tls, shutdown).await
+}
+
+/// The same within limits of one's own.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let address = listener.local_addr().context(Kind::Internal, "the HTTP listener has no address")?;
     if tls.is_none() && !address.ip().is_loopback() {
         return Err(Error::new(Kind::Invalid, format!("plain HTTP on {address}: only loopback goes without TLS")));
     }
     let acceptor = tls.map(TlsAcceptor::from);
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let sources = Sources::default();
+    let of_one_source = if address.ip().is_loopback() { usize::MAX } else { limits.source_connections_max };
+    let limits = Arc::new(limits);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -73,11 +86,13 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, source, permit)) => {
+                let Some(seat) = sources.enter(source, of_one_source) else {
+                    tracing::debug!("a source has too many connections: one more is closed");
+                    continue;
+                };
+                let peer = Peer { source, certificates: None, limits: Arc::clone(&limits), _seat: (permit, seat) };
                 let (router, acceptor, shutdown) = (router.clone(), acceptor.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    let _permit = permit;
-                    connection(stream, source, router, acceptor, shutdown).await;
-                });
+                connections.spawn(connection(stream, peer, router, acceptor, shutdown));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -94,11 +109,19 @@ pub async fn serve(
     Ok(())
 }
 
+/// Who is at the other end, and what it is granted.
+struct Peer {
+    source: IpAddr,
+    certificates: Option<Certificates>,
+    limits: Arc<Limits>,
+    _seat: (OwnedSemaphorePermit, Seat),
+}
+
 /// The next connection with its permit. Cancel-safe: a permit that was taken is given back.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, IpAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let permit = Arc::clone(permits).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, address) = listener.accept().await?;
     stream.set_nodelay(true)?;
@@ -108,31 +131,27 @@ async fn accept(
 /// One connection from its handshake to its end. Nothing that goes wrong here concerns anybody else.
 async fn connection(
     stream: TcpStream,
-    source: IpAddr,
+    mut peer: Peer,
     router: Router,
     acceptor: Option<TlsAcceptor>,
     shutdown: CancellationToken,
 ) {
-    let Some(acceptor) = acceptor else { return speak(stream, source, None, router, shutdown).await };
-    match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+    let Some(acceptor) = acceptor else { return speak(stream, peer, router, shutdown).await };
+    match tokio::time::timeout(peer.limits.handshake_max, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
-            let shown = stream.get_ref().1.peer_certificates().map(|chain| Certificates(chain.into()));
-            speak(stream, source, shown, router, shutdown).await;
+            peer.certificates = stream.get_ref().1.peer_certificates().map(|chain| Certificates(chain.into()));
+            speak(stream, peer, router, shutdown).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
     }
 }
 
-async fn speak<S>(
-    stream: S,
-    source: IpAddr,
-    certificates: Option<Certificates>,
-    router: Router,
-    shutdown: CancellationToken,
-) where
+async fn speak<S>(stream: S, peer: Peer, router: Router, shutdown: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (source, certificates) = (peer.source, peer.certificates.clone());
     let traffic = Arc::new(Traffic::default());
     let of_answers = Arc::clone(&traffic);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -141,13 +160,14 @@ async fn speak<S>(
         if let Some(certificates) = certificates.clone() {
             request.extensions_mut().insert(certificates);
         }
+        of_answers.asked();
         let (answer, traffic) = (router.clone().oneshot(request), Arc::clone(&of_answers));
         async move { Ok::<_, Infallible>(answer.await?.map(|body| Answering::new(body, traffic))) }
     });
-    let builder = builder();
+    let builder = builder(&peer.limits);
     let io = TokioIo::new(Counted::new(stream, Arc::clone(&traffic)));
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let mut stalls = std::pin::pin!(traffic.stalls());
+    let mut stalls = std::pin::pin!(traffic.stalls(&peer.limits));
     let mut draining = false;
     loop {
         tokio::select! {
@@ -169,12 +189,12 @@ async fn speak<S>(
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
+        .header_read_timeout(limits.head_max)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES_MAX);
     builder

@@ -1,73 +1,91 @@
 //! Watches what moves on a connection, so that one that does not move is given up: a peer that sends nothing, one
-//! that does not read its answer, one that is idle.
+//! that does not read its answer, one that asks for nothing.
 //!
-//! Hyper bounds the time of a request's head; the sniffing of the protocol's version, the reading of answers and idle
-//! HTTP/2 connections it does not bound. The watch looks at counters alone and costs nothing per request but two
-//! additions.
+//! Hyper bounds the time of a request's head; the sniffing of the protocol's version, the reading of answers and HTTP/2
+//! connections without a request it does not bound. What a peer can have echoed, such as a ping, moves nothing: only requests
+//! end idleness, and an answer moves by what is written beyond what was read. The watch looks at counters alone and costs
+//! nothing per request but three additions.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A peer has this long for its first bytes.
-const FIRST_BYTES_MAX: Duration = Duration::from_secs(5);
+use super::Limits;
+
 /// The shortest head of a request and the HTTP/2 preface both have at least so many bytes.
 const FIRST_BYTES: u64 = 16;
-/// How often a connection is looked at.
-const TICK: Duration = Duration::from_secs(10);
-/// A peer that takes less than this of its answer in a tick is slow, bytes.
+/// A peer that takes less than this of its answer from one look to the next is slow, bytes.
 const SLOW_BYTES: u64 = 4 * 1024;
-/// Slow ticks in a row after which it is given up.
-const SLOW_TICKS_MAX: u32 = 3;
-/// Idle ticks in a row after which it is given up.
-const IDLE_TICKS_MAX: u32 = 6;
+/// Slow looks in a row after which it is given up.
+const SLOW_LOOKS_MAX: u32 = 3;
+/// Idle looks in a row after which it is given up.
+const IDLE_LOOKS_MAX: u32 = 6;
 
 /// What has moved on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     read: AtomicU64,
     written: AtomicU64,
+    asked: AtomicU64,
     blocked: AtomicBool,
     answering: AtomicUsize,
 }
 
 impl Traffic {
+    /// A request came.
+    pub(super) fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Resolves when the connection should be given up, with the reason.
-    pub(super) async fn stalls(&self) -> &'static str {
-        tokio::time::sleep(FIRST_BYTES_MAX).await;
+    pub(super) async fn stalls(&self, limits: &Limits) -> &'static str {
+        tokio::time::sleep(limits.first_bytes_max).await;
         if self.read.load(Ordering::Relaxed) < FIRST_BYTES {
             return "it sent nothing";
         }
         let (mut slow, mut idle) = (0, 0);
+        let mut before = self.moved();
         loop {
-            let (read, written) = (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed));
             let was_owing = self.owing();
-            tokio::time::sleep(TICK).await;
-            let taken = self.written.load(Ordering::Relaxed) - written;
-            let sent = self.read.load(Ordering::Relaxed) - read;
+            tokio::time::sleep(limits.look_every).await;
+            let now = self.moved();
+            let taken = (now.written - before.written).saturating_sub(now.read - before.read);
             slow = if was_owing && self.owing() && taken < SLOW_BYTES { slow + 1 } else { 0 };
-            idle = if taken + sent == 0 && !self.owing() { idle + 1 } else { 0 };
-            if slow == SLOW_TICKS_MAX {
+            idle = if now.asked == before.asked && !self.owing() { idle + 1 } else { 0 };
+            before = now;
+            if slow == SLOW_LOOKS_MAX {
                 return "it does not read its answer";
             }
-            if idle == IDLE_TICKS_MAX {
-                return "it is idle";
+            if idle == IDLE_LOOKS_MAX {
+                return "it asks for nothing";
             }
         }
+    }
+
+    fn moved(&self) -> Moved {
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Moved { read: now(&self.read), written: now(&self.written), asked: now(&self.asked) }
     }
 
     /// Whether the peer has an answer to read.
     fn owing(&self) -> bool {
         self.answering.load(Ordering::Relaxed) > 0 || self.blocked.load(Ordering::Relaxed)
     }
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy)]
+struct Moved {
+    read: u64,
+    written: u64,
+    asked: u64,
 }
 
 /// A stream whose bytes are counted.
@@ -175,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_sends_nothing_is_given_up() {
-        assert_eq!(Traffic::default().stalls().await, "it sent nothing");
+        assert_eq!(Traffic::default().stalls(&Limits::default()).await, "it sent nothing");
     }
 
     #[tokio::test(start_paused = true)]
@@ -183,12 +201,46 @@ mod tests {
         let traffic = Arc::new(Traffic::default());
         traffic.read.store(100, Ordering::Relaxed);
         let _owed = Answering::new(Body::empty(), Arc::clone(&traffic));
-        assert_eq!(traffic.stalls().await, "it does not read its answer");
+        assert_eq!(traffic.stalls(&Limits::default()).await, "it does not read its answer");
+    }
+
+    /// Adds to the counters of `traffic` each second.
+    async fn keeps(traffic: &Traffic, read: u64, written: u64, asked: u64) {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            traffic.read.fetch_add(read, Ordering::Relaxed);
+            traffic.written.fetch_add(written, Ordering::Relaxed);
+            traffic.asked.fetch_add(asked, Ordering::Relaxed);
+        }
+    }
+
+    /// The reason for which a peer is given up within an hour.
+    async fn reason(traffic: &Traffic, read: u64, written: u64, asked: u64) -> Option<&'static str> {
+        let limits = Limits::default();
+        tokio::select! {
+            reason = traffic.stalls(&limits) => Some(reason),
+            () = keeps(traffic, read, written, asked) => None,
+            () = tokio::time::sleep(std::time::Duration::from_secs(3_600)) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_no_requests() {
+        assert_eq!(reason(&Traffic::default(), 17_000, 17_000, 0).await, Some("it asks for nothing"));
+        assert_eq!(reason(&Traffic::default(), 100, 1_000, 1).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_answers_to_pings_are_no_reading() {
+        let traffic = Arc::new(Traffic::default());
+        let _owed = Answering::new(Body::empty(), Arc::clone(&traffic));
+        assert_eq!(reason(&traffic, 17_000, 17_100, 0).await, Some("it does not read its answer"));
+        assert_eq!(reason(&traffic, 100, 1_000, 0).await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_peer_is_given_up() {
         let traffic = Traffic { read: AtomicU64::new(100), ..Traffic::default() };
-        assert_eq!(traffic.stalls().await, "it is idle");
+        assert_eq!(traffic.stalls(&Limits::default()).await, "it asks for nothing");
     }
 }
