@@ -24,8 +24,9 @@ use crate::commit::{Outcome, Submission};
 
 /// Chunks taken from the transport at a time; each is at most a datagram.
 const CHUNKS: usize = 32;
-/// The payload's buffer begins with this and doubles.
-const FIRST_BYTES: usize = 256 * 1024;
+/// The payload's buffer begins with this, or with the declared length where that is less, and doubles. More than most segments
+/// have, so that they are not copied to make room.
+const FIRST_BYTES: usize = 1024 * 1024;
 /// Payloads from here on are worth a wide window.
 const WIDE_BYTES_MIN: u32 = 128 * 1024;
 /// A stream slower than this is stalled.
@@ -284,7 +285,7 @@ mod tests {
         let mut payload = Vec::new();
         make_room(&mut payload, 1_000, 32 << 20);
         assert!(payload.capacity() <= FIRST_BYTES, "a declared length allocates nothing");
-        let declared = 300_000;
+        let declared = 3_000_000;
         while payload.len() < declared {
             let arrived = 1_000.min(declared - payload.len());
             make_room(&mut payload, arrived, declared);
