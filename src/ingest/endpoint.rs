@@ -84,6 +84,9 @@ pub fn transport(settings: &Settings) -> TransportConfig {
         // The server sends acknowledgements and receipts, a datagram or two at a time; with segmentation offload every
         // connection would keep a send buffer of 13 KiB for ten.
         .enable_segmentation_offload(false)
+        // And in datagrams of the size that every path takes, or it would keep a send buffer for two; what recorders send is
+        // theirs to find out.
+        .mtu_discovery_config(None)
         .allow_spin(false);
     transport
 }

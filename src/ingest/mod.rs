@@ -166,7 +166,7 @@ impl Core {
 
     async fn connect(self: Arc<Self>, incoming: Incoming, slot: OwnedSemaphorePermit) {
         let limit = self.gateway.settings.handshake_timeout;
-        let connection = match tokio::time::timeout(limit, incoming.into_future()).await {
+        let connection = match Box::pin(tokio::time::timeout(limit, incoming.into_future())).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a handshake failed");
