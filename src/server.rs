@@ -4,6 +4,7 @@
 //! server, with the part's name; a drain stops accepting first, then lets sessions finish, then commits what waits, then
 //! closes the store. Correctness needs no drain: what was acknowledged is durable. No part is started anywhere else.
 
+mod apart;
 mod data;
 mod health;
 mod parts;
@@ -24,6 +25,7 @@ use crate::lookup::Readiness;
 use crate::store::Store;
 use crate::{enrol, fleet, http, ingest, lookup, store};
 
+use apart::Apart;
 pub use data::DataDir;
 pub(crate) use parts::enrol_settings;
 use parts::{Opened, Tasks};
@@ -50,6 +52,7 @@ pub struct Server {
     readiness: Readiness,
     writer: WriterHandle,
     tasks: Tasks,
+    _lookups: Apart,
     sessions: CancellationToken,
     listeners: CancellationToken,
     _lock: DataDir,
@@ -75,8 +78,9 @@ impl Server {
             Some(tls) => Some(http::from_files(&tls.certificate, &tls.key)?),
             None => None,
         };
-        let api = parts::listen("api.listen", config.api.listen).await?;
-        let ops = parts::listen("ops.listen", config.ops.listen).await?;
+        let lookups = Apart::start()?;
+        let api = lookups.run(parts::listen("api.listen", config.api.listen)).await?;
+        let ops = lookups.run(parts::listen("ops.listen", config.ops.listen)).await?;
         let opened = Opened::open(&config, &clock, open).await?;
         let (endpoint, enrolment) = opened.bind(&config).await?;
         let quic_addr = endpoint.local_addr().map_err(parts::no_address)?;
@@ -87,11 +91,11 @@ impl Server {
         let (api_addr, ops_addr, enrol_addr) =
             (parts::address(&api)?, parts::address(&ops)?, parts::address(&enrolment)?);
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
-        tasks.spawn("operations", http::serve(ops, ops_router, None, listeners.clone()));
+        tasks.spawn_on(lookups.handle(), "operations", http::serve(ops, ops_router, None, listeners.clone()));
         let lookup = opened.lookup(&clock, config.site.time_zone.clone())?;
         tasks.spawn("watch", lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone()));
         let router = lookup::router(lookup);
-        tasks.spawn("api", http::serve(api, router, api_tls, listeners.clone()));
+        tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));
         tasks.spawn("enrolment", http::serve(enrolment, desk, Some(opened.enrol_tls()?), listeners.clone()));
@@ -113,6 +117,7 @@ impl Server {
             readiness,
             writer: opened.writer,
             tasks,
+            _lookups: lookups,
             sessions,
             listeners,
             _lock: opened.lock,

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use prometheus::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
-use tokio::task::{Id, JoinSet};
+use tokio::runtime::Handle;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DataDir;
 use crate::chain::Quotas;
@@ -200,7 +201,7 @@ fn ingest_settings(config: &Config) -> ingest::Settings {
 }
 
 /// Binds a TCP listener; `key` is the setting that an error names.
-pub(super) async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
+pub(super) async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.context(Kind::Invalid, format!("cannot listen on {address} ({key})"))
 }
 
@@ -216,10 +217,12 @@ pub(super) fn no_address(error: std::io::Error) -> Error {
 
 /// Runs `work`, which waits for the disk, on a thread that may wait. Not cancelled when the caller is: it runs to its end.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::new(Kind::Internal, "a task that waited for the disk died").because(error)),
-    }
+    tokio::task::spawn_blocking(work).await.map_err(died)?
+}
+
+/// A task that did not come to its end.
+pub(super) fn died(error: JoinError) -> Error {
+    Error::new(Kind::Internal, "a task of the server died").because(error)
 }
 
 /// The main tasks by name. None of them ends before it is asked to, unless it fails.
@@ -232,7 +235,17 @@ pub(super) struct Tasks {
 impl Tasks {
     /// Starts a task.
     pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<()>> + Send + 'static) {
-        let id = self.set.spawn(task).id();
+        self.spawn_on(&Handle::current(), name, task);
+    }
+
+    /// Starts a task on other threads.
+    pub(super) fn spawn_on(
+        &mut self,
+        threads: &Handle,
+        name: &'static str,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let id = self.set.spawn_on(task, threads).id();
         self.names.insert(id, name);
     }
 

@@ -1,7 +1,8 @@
 //! The server as a whole over an engine that can be made to fail: when it ends, with what word, and what it lets go.
 
 use std::future::{pending, ready};
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,4 +51,24 @@ async fn a_drained_server_has_let_the_store_go() {
     let server = start(data.path(), Arc::clone(&engine)).await;
     tokio::time::timeout(PATIENCE, server.run_until(ready(()))).await.expect("the drain does not end").unwrap();
     assert_eq!(Arc::strong_count(&engine), 1, "a store that is closed while the process exits takes it down");
+}
+
+/// The status of an answer, asked for by a thread that lets no task go on meanwhile.
+fn status(address: SocketAddr, path: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.lines().next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn look_ups_and_operations_are_answered_while_the_threads_of_ingest_are_busy() {
+    let data = tempfile::tempdir().unwrap();
+    let server = start(data.path(), Arc::default()).await;
+    // The one thread of this runtime, on which recorders are served, does nothing else until it has the answers.
+    assert_eq!(status(server.ops_addr, "/readyz", ""), "HTTP/1.1 200 OK");
+    assert_eq!(status(server.api_addr, "/v1/recorders", &server.token), "HTTP/1.1 200 OK");
 }
