@@ -1,7 +1,7 @@
 //! How fast the server is, each figure against a baseline of the same run: `cargo bench --bench ingest`.
 //!
 //! Prints lines `figure NAME VALUE UNIT`. With names as arguments it runs those groups alone: `throughput`, `latency`,
-//! `memory`, `ledger`, `lookup`. `benches/README.md` says what is measured and what was seen.
+//! `memory`, `ledger`, `lookup`, `report`. `benches/README.md` says what is measured and what was seen.
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod lookup;
 mod memory;
+mod report;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod textbook;
@@ -41,5 +42,8 @@ fn main() {
     }
     if wanted("lookup") {
         runtime.block_on(lookup::run());
+    }
+    if wanted("report") {
+        runtime.block_on(report::run());
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /v1/recorders` and `GET /v1/recorders/{id}`: who records, and the state of each chain. In the order of the
 //! identifiers; a page ends in a cursor while there is more.
 
-use aigaq_proto::RecorderId;
+use aigaq_proto::{RecorderId, SequenceRange};
 use axum::Json;
 use axum::extract::State as FromState;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,9 @@ use super::request::{FromPath, FromQuery, recorder_id};
 use super::time;
 use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
+use crate::fleet::Fleet;
 use crate::store::Store;
-use crate::store::records::{RecorderKind, RecorderRecord};
+use crate::store::records::{AnnouncementRecord, RecorderKind, RecorderRecord};
 
 /// Recorders on a page when nothing else is asked for, and at most.
 const PAGE_DEFAULT: usize = 100;
@@ -55,6 +56,21 @@ pub(super) struct LinkPlace {
     pub(super) digest: String,
 }
 
+/// What a recorder holds without a receipt, as it says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HoldsDocument {
+    /// When it said so, RFC 3339 UTC.
+    pub(super) at: String,
+    /// Number of links.
+    pub(super) links: u64,
+    /// Their size, bytes.
+    pub(super) bytes: u64,
+    /// Beginning of the oldest, by its clock.
+    pub(super) oldest: Option<String>,
+    /// End of the newest, by its clock.
+    pub(super) newest: Option<String>,
+}
+
 /// A recorder and the state of its chain.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RecorderDocument {
@@ -84,6 +100,10 @@ pub(super) struct RecorderDocument {
     pub(super) forks: u32,
     /// Number of links in quarantine.
     pub(super) quarantined: u32,
+    /// Whether it is connected now.
+    pub(super) connected: bool,
+    /// What it said last that it holds and the server does not have; null before it said anything.
+    pub(super) holds: Option<HoldsDocument>,
 }
 
 /// Recorders, a page at a time.
@@ -102,7 +122,7 @@ pub(super) async fn list(
     let after = query.cursor.as_deref().map(recorder_id).transpose()?;
     let page = viewer.evidence().ask(move |store| {
         (state.import)()?;
-        page(store, &query, after, limit)
+        page(store, &state.fleet, &query, after, limit)
     });
     Ok(Json(page.await?))
 }
@@ -122,7 +142,7 @@ pub(super) async fn one(
         if store.recorder(id)?.is_none() {
             (state.import)()?;
         }
-        document(store, require(store, id)?)
+        document(store, &state.fleet, require(store, id)?)
     });
     Ok(Json(document.await?))
 }
@@ -135,7 +155,13 @@ pub(super) fn require(store: &Store, id: RecorderId) -> Result<RecorderRecord> {
     store.recorder(id)?.ok_or_else(|| Error::new(Kind::NotFound, "no such recorder is enrolled"))
 }
 
-fn page(store: &Store, query: &ListQuery, after: Option<RecorderId>, limit: usize) -> Result<RecorderPage> {
+fn page(
+    store: &Store,
+    fleet: &Fleet,
+    query: &ListQuery,
+    after: Option<RecorderId>,
+    limit: usize,
+) -> Result<RecorderPage> {
     let mut recorders = Vec::new();
     for record in store.recorders() {
         let record = record?;
@@ -149,12 +175,12 @@ fn page(store: &Store, query: &ListQuery, after: Option<RecorderId>, limit: usiz
             let next = recorders.last().map(|last: &RecorderDocument| last.id.clone());
             return Ok(RecorderPage { recorders, next });
         }
-        recorders.push(document(store, record)?);
+        recorders.push(document(store, fleet, record)?);
     }
     Ok(RecorderPage { recorders, next: None })
 }
 
-fn document(store: &Store, record: RecorderRecord) -> Result<RecorderDocument> {
+fn document(store: &Store, fleet: &Fleet, record: RecorderRecord) -> Result<RecorderDocument> {
     let head = store.head(record.id)?;
     let last_received_at = head.as_ref().map(|head| time::format(head.last_received_at));
     let head = head.unwrap_or_default();
@@ -178,5 +204,18 @@ fn document(store: &Store, record: RecorderRecord) -> Result<RecorderDocument> {
         breaks: head.chain.breaks().len(),
         forks: head.forks,
         quarantined: head.quarantined,
+        connected: fleet.is_connected(record.id),
+        holds: fleet.announcement(record.id)?.filter(|announced| announced.at > 0).map(holds),
     })
+}
+
+fn holds(announced: AnnouncementRecord) -> HoldsDocument {
+    let count = |range: &SequenceRange| range.last.saturating_sub(range.first).saturating_add(1);
+    HoldsDocument {
+        at: time::format(announced.at),
+        links: announced.waiting.iter().map(count).fold(0, u64::saturating_add),
+        bytes: announced.bytes,
+        oldest: announced.oldest.map(time::format),
+        newest: announced.newest.map(time::format),
+    }
 }

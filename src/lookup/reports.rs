@@ -4,24 +4,25 @@
 //! little memory and no time before the first byte. Nothing in a report tells when it was asked for: the same data give the
 //! same bytes. A day that is not over ends with the last link that arrived from one of its recorders.
 
+mod pieces;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use aigaq_proto::{Digest, Micros};
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::Deserialize;
 use tokio::sync::mpsc;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::coverage::scan;
-use super::dark::{REASONS, Shift, Sums, Tally};
+use super::dark::{Shift, Sums, Tally};
 use super::problem::Problem;
 use super::request::FromQuery;
 use super::state::State;
@@ -30,14 +31,13 @@ use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::store::Store;
-use crate::store::records::{RecorderKind, RecorderRecord};
+use crate::store::records::RecorderRecord;
+use pieces::{DarkHead, DarkReport, DarkRow, Format, Minutes, Pieces};
 
+/// Reports that are written at once: each keeps a thread busy until its reader has it.
+pub(super) const REPORTS_MAX: usize = 2;
 /// Pieces of a report that wait for a slow reader.
 const PIECES_WAITING: usize = 16;
-/// A piece goes out when it has this many bytes.
-const PIECE_BYTES: usize = 16 * 1024;
-/// Microseconds in a hundredth of a minute.
-const CENTIMINUTE_US: Micros = 600_000;
 
 /// Which report is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -51,89 +51,6 @@ pub(super) struct DarkQuery {
     /// `json` or `csv`; without it what `Accept` says.
     #[param(inline)]
     format: Option<Format>,
-}
-
-/// How a report is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Format {
-    /// One JSON object.
-    Json,
-    /// Comma-separated values (RFC 4180), with a header line.
-    Csv,
-}
-
-/// What a report is about.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub(super) struct DarkHead {
-    /// The day.
-    day: String,
-    /// Time zone of the site, IANA name.
-    time_zone: String,
-    /// Beginning of the day, RFC 3339 UTC.
-    from: String,
-    /// End of the day, exclusive.
-    to: String,
-    /// End of what is counted: that of the day, or the last link that arrived.
-    until: String,
-}
-
-/// Sums of time, in minutes, each rounded to a hundredth by itself.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Minutes {
-    /// Assigned to somebody.
-    planned_minutes: f64,
-    /// Recorded.
-    recorded_minutes: f64,
-    /// Not recorded though planned.
-    dark_minutes: f64,
-    /// The same by why: the causes of coverage, `off` by the cause of the stop (`off-wearer`, `off-battery` …).
-    #[serde(serialize_with = "by_reason")]
-    #[schema(value_type = BTreeMap<String, f64>)]
-    dark: [Micros; REASONS.len()],
-}
-
-/// One recorder in the hands of one assignee.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DarkRow {
-    /// Department that owns the recorder.
-    department: String,
-    /// Recorder.
-    recorder: String,
-    /// What people call it.
-    label: String,
-    /// What carries it.
-    kind: RecorderKind,
-    /// Who had it; null for what was recorded while nobody had it.
-    assignee: Option<String>,
-    #[serde(flatten)]
-    #[schema(inline)]
-    minutes: Minutes,
-}
-
-/// The sums of one department.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DarkSum {
-    /// The department.
-    department: String,
-    /// Number of its recorders, those without a row among them.
-    recorders: u64,
-    #[serde(flatten)]
-    #[schema(inline)]
-    minutes: Minutes,
-}
-
-/// The report as JSON.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "says what the rows, which go out one by one, add up to")]
-pub(super) struct DarkReport {
-    #[schema(inline)]
-    #[serde(flatten)]
-    head: DarkHead,
-    /// By department, label, recorder and assignee.
-    rows: Vec<DarkRow>,
-    /// By name.
-    departments: Vec<DarkSum>,
 }
 
 /// Who was to record on a day, what was recorded, what was not and why.
@@ -158,6 +75,8 @@ pub(super) async fn dark(
         to: time::format(to),
         until: String::new(),
     };
+    let turn = Arc::clone(&state.reports).try_acquire_owned();
+    let turn = turn.map_err(|_| Error::new(Kind::Busy, "other reports are being written"))?;
     let fleet = state.fleet.clone();
     let report = viewer.evidence().ask(move |store| Report::of(store, &fleet, query.department, (from, to), head));
     let report = report.await?;
@@ -169,6 +88,7 @@ pub(super) async fn dark(
     let (pieces, body) = mpsc::channel(PIECES_WAITING);
     let (evidence, fleet) = (viewer.evidence().clone(), state.fleet);
     tokio::spawn(async move {
+        let _turn = turn;
         let failed = pieces.clone();
         let written = evidence.ask(move |store| report.write(store, &fleet, format, &mut Pieces::new(pieces))).await;
         if let Err(error) = written {
@@ -325,165 +245,16 @@ fn rows(store: &Store, fleet: &Fleet, entry: &Entry, range: TimeRange) -> Result
             label: record.label.clone(),
             kind: record.kind,
             assignee,
-            minutes: minutes(&tally),
+            minutes: Minutes::of(&tally),
         };
         (row, tally)
     };
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// Hundredths of a minute, rounded half up.
-fn centiminutes(time: Micros) -> u64 {
-    time.saturating_add(CENTIMINUTE_US / 2) / CENTIMINUTE_US
-}
-
-#[expect(clippy::cast_precision_loss, reason = "hundredths of a minute of any report are far below 2^53")]
-fn in_minutes(time: Micros) -> f64 {
-    centiminutes(time) as f64 / 100.0
-}
-
-fn minutes(tally: &Tally) -> Minutes {
-    Minutes {
-        planned_minutes: in_minutes(tally.planned),
-        recorded_minutes: in_minutes(tally.recorded),
-        dark_minutes: in_minutes(tally.dark_in_all()),
-        dark: tally.dark,
-    }
-}
-
-fn by_reason<S: Serializer>(dark: &[Micros; REASONS.len()], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    for (reason, time) in REASONS.iter().zip(dark).filter(|(_, time)| **time > 0) {
-        map.serialize_entry(reason, &in_minutes(*time))?;
-    }
-    map.end()
-}
-
-/// A report on its way out.
-struct Pieces {
-    out: mpsc::Sender<std::io::Result<Bytes>>,
-    text: String,
-    rows: u64,
-}
-
-impl Pieces {
-    fn new(out: mpsc::Sender<std::io::Result<Bytes>>) -> Self {
-        Self { out, text: String::new(), rows: 0 }
-    }
-
-    /// Sends what has gathered; an error when nobody reads any more.
-    fn flush(&mut self, all: bool) -> Result<()> {
-        if self.text.is_empty() || (!all && self.text.len() < PIECE_BYTES) {
-            return Ok(());
-        }
-        let piece = Bytes::from(std::mem::take(&mut self.text));
-        self.out.blocking_send(Ok(piece)).map_err(|_| Error::new(Kind::Invalid, "nobody reads the report"))
-    }
-
-    fn open(&mut self, format: Format, head: &DarkHead) -> Result<()> {
-        match format {
-            Format::Json => {
-                let head = json(head)?;
-                self.text.push_str(head.trim_end_matches('}'));
-                self.text.push_str(",\"rows\":[");
-            }
-            Format::Csv => {
-                let columns =
-                    "row,department,recorder,label,kind,assignee,planned_minutes,recorded_minutes,dark_minutes";
-                self.text.push_str(columns);
-                for reason in REASONS {
-                    let _ = write!(self.text, ",dark_{}", reason.replace('-', "_"));
-                }
-                self.text.push_str("\r\n");
-            }
-        }
-        Ok(())
-    }
-
-    fn row(&mut self, format: Format, row: DarkRow, tally: &Tally) -> Result<()> {
-        match format {
-            Format::Json => {
-                self.text.push_str(if self.rows == 0 { "\n" } else { ",\n" });
-                self.text.push_str(&json(&row)?);
-            }
-            Format::Csv => {
-                let kind = json(&row.kind)?;
-                let assignee = row.assignee.as_deref().unwrap_or_default();
-                let cells = ["recorder", &row.department, &row.recorder, &row.label, kind.trim_matches('"'), assignee];
-                self.line(cells, tally);
-            }
-        }
-        self.rows += 1;
-        self.flush(false)
-    }
-
-    fn sums(&mut self, format: Format, departments: BTreeMap<String, (u64, Tally)>) -> Result<()> {
-        let mut sums = Vec::new();
-        for (department, (recorders, tally)) in departments {
-            if format == Format::Csv {
-                self.line(["department", &department, "", "", "", ""], &tally);
-            }
-            sums.push(DarkSum { department, recorders, minutes: minutes(&tally) });
-        }
-        if format == Format::Json {
-            let _ = writeln!(self.text, "\n],\"departments\":{}}}", json(&sums)?);
-        }
-        self.flush(true)
-    }
-
-    fn line(&mut self, cells: [&str; 6], tally: &Tally) {
-        for cell in cells {
-            quote(&mut self.text, cell);
-            self.text.push(',');
-        }
-        let times = [tally.planned, tally.recorded, tally.dark_in_all()].into_iter().chain(tally.dark);
-        let numbers: Vec<String> = times
-            .map(|time| {
-                let hundredths = centiminutes(time);
-                format!("{}.{:02}", hundredths / 100, hundredths % 100)
-            })
-            .collect();
-        self.text.push_str(&numbers.join(","));
-        self.text.push_str("\r\n");
-    }
-}
-
-fn json<T: Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::new(Kind::Internal, "cannot write a report").because(error))
-}
-
-/// Writes a cell as RFC 4180 says, quoted. One that a spreadsheet would take for a formula gets an apostrophe in front: the texts come from
-/// people and devices.
-fn quote(text: &mut String, cell: &str) {
-    text.push('"');
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        text.push('\'');
-    }
-    text.push_str(&cell.replace('"', "\"\""));
-    text.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cell_is_quoted_and_never_a_formula() {
-        for (cell, expected) in [
-            ("", "\"\""),
-            ("Officer 4711", "\"Officer 4711\""),
-            ("a \"b\", c\r\nd", "\"a \"\"b\"\", c\r\nd\""),
-            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
-            ("+1", "\"'+1\""),
-            ("-1", "\"'-1\""),
-            ("@SUM(A1)", "\"'@SUM(A1)\""),
-            ("\t=1", "\"'\t=1\""),
-        ] {
-            let mut text = String::new();
-            quote(&mut text, cell);
-            assert_eq!(text, expected);
-        }
-    }
 
     #[test]
     fn a_day_is_that_of_the_site() {
@@ -507,10 +278,5 @@ mod tests {
         assert_eq!(accepted(&HeaderMap::new()), Format::Json);
         assert_eq!([accepts("text/csv"), accepts("text/csv;q=0.9, */*")], [Format::Csv; 2]);
         assert_eq!([accepts("*/*"), accepts("text/html, application/json"), accepts("x")], [Format::Json; 3]);
-    }
-
-    #[test]
-    fn minutes_are_rounded_half_up_to_a_hundredth() {
-        assert_eq!([0, 299_999, 300_000, 60_000_000].map(centiminutes), [0, 0, 1, 100]);
     }
 }

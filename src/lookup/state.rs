@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use tokio::sync::Semaphore;
 
 use super::audit::Auditor;
 use super::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct State {
     pub(super) clock: Clock,
     /// What is known of recorders in the field.
     pub(super) fleet: Fleet,
+    /// One permit for each report that is written.
+    pub(super) reports: Arc<Semaphore>,
     /// Where a day of a report begins and ends.
     pub(super) time_zone: TimeZone,
     pub(super) metrics: Metrics,
@@ -59,6 +62,7 @@ impl State {
             numbering: Arc::default(),
             clock,
             fleet,
+            reports: Arc::new(Semaphore::new(super::reports::REPORTS_MAX)),
             time_zone: TimeZone::UTC,
             metrics,
             import: Arc::new(|| Ok(())),

@@ -1,7 +1,8 @@
 //! Once a minute: how many recorders are dark, and how much footage waits on devices, by department.
 //!
 //! A recorder is dark while it is assigned to somebody and the last [`DARK_US`] of its own clock hold no footage; why, its coverage
-//! says. One that is not assigned is not expected to record. Departments are those of enrolled recorders; beyond
+//! says. One that is not assigned, or whose
+//! identity was taken back, is not expected to record. Departments are those of enrolled recorders; beyond
 //! [`DEPARTMENTS_MAX`] the others share a label.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,7 +107,7 @@ fn look(store: &Store, fleet: &Fleet, now: Micros) -> Result<Seen> {
         let offset_us = announced.as_ref().and_then(|one| one.clock).map_or(0, |clock| clock.offset_us);
         let backlog = seen.backlog.entry(department.clone()).or_default();
         *backlog = backlog.saturating_add(announced.map_or(0, |one| one.bytes));
-        if fleet.assigned_at(record.id, now)?.is_none() {
+        if record.revoked.is_some() || fleet.assigned_at(record.id, now)?.is_none() {
             continue;
         }
         let theirs = now.saturating_add_signed(offset_us);

@@ -226,6 +226,21 @@ async fn a_span_shows_how_far_the_clock_was_off() {
     assert_eq!(rig.json(&path).await["spans"][0].get("clock"), None, "it was not measured");
 }
 
+#[tokio::test]
+async fn a_recorder_shows_whether_it_is_connected_and_what_it_holds() {
+    let rig = Rig::start().await;
+    let device = rig.officer();
+    let path = format!("/v1/recorders/{}", device.id);
+    let fresh = rig.json(&path).await;
+    assert_eq!((&fresh["connected"], &fresh["holds"]), (&json!(false), &json!(null)));
+    let seat = connect(&rig, &device, &waiting(4, 9, 6, 8));
+    let shown = rig.json(&path).await;
+    assert_eq!((&shown["connected"], &shown["holds"]["links"]), (&json!(true), &json!(6)));
+    drop(seat);
+    let left = rig.json(&path).await;
+    assert_eq!((&left["connected"], &left["holds"]["newest"]), (&json!(false), &json!(at(8))));
+}
+
 /// Two recorders of one department: one assigned for 100 s of which it recorded 20, one that nobody had.
 async fn site() -> (Rig, Device) {
     let rig = Rig::start().await;
