@@ -12,9 +12,14 @@ use std::time::Duration;
 use aigaq::Clock;
 use aigaq::fleet::{Order, Ordered};
 use aigaq::ingest::Settings;
+use aigaq_proto::Digest;
+use aigaq_proto::limits::RUNS_MAX;
+use bytes::Bytes;
 use device::{Device, SEGMENT_US, until};
+use support::chain::{Chain, sign};
 use support::gateway::Gateway;
 use support::relay::{Relay, Weather};
+use support::session::{Session, endpoint};
 
 const KIB: usize = 1024;
 
@@ -85,7 +90,7 @@ fn went_without_a_break(gateway: &Gateway, device: &Device) {
 async fn when_the_recorder_moves_to_another_network_the_connection_goes_on() {
     let (gateway, relay) = site(4).await;
     let socket = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let endpoint = support::session::endpoint();
+    let endpoint = endpoint();
     let shared = endpoint.clone();
     let mut device = Device::start_with(&gateway, &[relay.address], |options| options.endpoint = Some(shared));
     for _ in 0..3 {
@@ -329,4 +334,77 @@ async fn a_link_that_the_server_will_never_take_is_named_and_the_rest_goes_on() 
     assert_eq!((report.links, report.receipts, report.lost.len()), (5, 4, 1), "{:?}", device.notes());
     assert!(report.lost[0].sequence == 2 && report.lost[0].why.starts_with("PayloadTooLarge"), "{:?}", report.lost);
     assert_eq!(gateway.durable(device.id), [0, 1, 3, 4]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_outlives_a_disconnect_and_ends_when_it_is_cancelled() {
+    let (gateway, relay) = site(16).await;
+    let mut device = Device::start(&gateway, &[relay.address]);
+    let begin = Clock::system().now() - 3_600_000_000;
+    device.at(begin);
+    device.film(1, KIB).await;
+    device.has_receipts().await;
+    relay.set(Weather { rate: Some(400_000), ..Weather::FAIR });
+    device.film(60, 32 * KIB).await;
+    let last = device.has_links().await;
+    // The last thirty links.
+    let order = Order {
+        recorder: device.id,
+        from: begin + (last - 30) * SEGMENT_US,
+        to: begin + last * SEGMENT_US,
+        expires_at: Clock::system().now() + 60_000_000,
+        reason: "a fight at the station".to_owned(),
+        key: None,
+    };
+    let Ordered::New(request) = gateway.fleet.order(order).unwrap() else { panic!("not taken") };
+    let left = |below: u64| {
+        let told = gateway.fleet.request(device.id, request.id).unwrap()?.progress?;
+        assert!(told.links >= 30, "the counts go on: {told:?}");
+        (told.links_left < below).then_some(())
+    };
+    until("a part of the range", || left(25)).await;
+    device.cut();
+    until("the next connection", || (device.connections() == 2).then_some(())).await;
+    until("more of the range", || left(15)).await;
+    gateway.fleet.cancel(device.id, request.id).unwrap();
+    device.ends_whole(&gateway).await;
+    let order = device.order();
+    let place = |sequence: u64| order.iter().position(|other| *other == sequence).unwrap();
+    assert!(place(last - 29) < place(last - 40), "what was asked for went before the rest: {order:?}");
+    assert!(place(last - 40) < place(last), "until nobody wanted it: {order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_that_the_server_misses_go_before_one_that_it_has_no_place_for() {
+    let gateway = Gateway::start(quick()).await;
+    let relay = Relay::start(gateway.address, 17).await;
+    let identity = gateway.enrol("scattered");
+    let mut device = Device::start_as(&identity.dir, &[relay.address], |_| {});
+    device.at(Clock::system().now() - 3_600_000_000);
+    device.film(1, KIB).await;
+    device.has_receipts().await;
+    relay.set(Weather::BLACKOUT);
+    device.film(5, 8 * KIB).await;
+    device.at(Clock::system().now());
+    device.film(1, 8 * KIB).await;
+    let live = device.has_links().await;
+    // So many pieces of the chain are known that only a link beside one of them has a place.
+    let session = Session::open(&endpoint(), gateway.address, &identity).await.unwrap();
+    let mut chain = Chain::new(identity.id, Clock::system().now());
+    let pieces = (0..RUNS_MAX as u64 - 1).map(|piece| {
+        let mut header = chain.mark(&identity.signing, "piece").header;
+        (header.sequence, header.previous) = (1_000 + 2 * piece, Digest([7; 32]));
+        sign(&identity.signing, header, Bytes::new())
+    });
+    let pieces: Vec<_> = pieces.collect();
+    for answer in futures_util::future::join_all(pieces.iter().map(|piece| session.send(piece))).await {
+        answer.unwrap().receipt();
+    }
+    relay.set(Weather::FAIR);
+    let report = device.end().await.unwrap();
+    assert_eq!((report.links, report.lost.len()), (report.receipts, 0), "{:?}", device.notes());
+    assert!(gateway.metric("aigaq_links_refused_total", Some("too_far_ahead")) >= 1, "{:?}", device.notes());
+    let order = device.order();
+    let place = order.iter().position(|sequence| *sequence == live).unwrap();
+    assert!(order[..place].contains(&2), "it followed those that were missing: {order:?}");
 }

@@ -9,6 +9,9 @@ use aigaq_proto::message::{Progress, Request};
 /// keep their place.
 const MARKS_MAX: usize = 256;
 
+/// How far the times of a request may move on another connection.
+const MOVED_US_MAX: u64 = 5_000_000;
+
 /// A stretch of time by the device clock, both ends included.
 pub(super) type Span = (Micros, Micros);
 
@@ -75,16 +78,15 @@ impl Wishes {
     }
 
     /// The server asks for a range, of which `held` are the links with their payloads. What it replaces or pushes out
-    /// is wanted no more. Where it asks for the same again, the counts go on.
+    /// is wanted no more. Where it asks for the same range again, what has left before still counts.
     pub(super) fn request(&mut self, request: Request, held: impl Iterator<Item = (Span, u32)>) {
-        if let Some(wish) = self.requests.iter_mut().find(|wish| wish.request.id == request.id) {
-            if (wish.request.from, wish.request.to) == (request.from, request.to) {
-                (wish.request, wish.stale, wish.changed) = (request, false, true);
-                return;
-            }
+        let mut progress = Progress { id: request.id, links: 0, links_left: 0, bytes: 0, bytes_left: 0 };
+        let before = self.requests.iter().find(|wish| wish.request.id == request.id);
+        if let Some(before) = before.filter(|before| is_same_range(&before.request, &request)) {
+            progress.links = before.progress.links.saturating_sub(before.progress.links_left);
+            progress.bytes = before.progress.bytes.saturating_sub(before.progress.bytes_left);
         }
         self.cancel(request.id);
-        let progress = Progress { id: request.id, links: 0, links_left: 0, bytes: 0, bytes_left: 0 };
         let mut wish = Wish { request, progress, changed: true, stale: false };
         for (span, bytes) in held {
             if wish.wants(span) {
@@ -147,6 +149,11 @@ impl Wishes {
         let asked = self.requests.iter_mut().filter(|wish| !wish.stale);
         asked.filter_map(|wish| std::mem::take(&mut wish.changed).then_some(wish.progress)).collect()
     }
+}
+
+/// Whether two requests ask for the same range. Its times move a little with the server's measure of the device's clock.
+fn is_same_range(one: &Request, other: &Request) -> bool {
+    one.from.abs_diff(other.from) <= MOVED_US_MAX && one.to.abs_diff(other.to) <= MOVED_US_MAX
 }
 
 #[cfg(test)]
@@ -223,14 +230,16 @@ mod tests {
     #[test]
     fn what_the_server_does_not_ask_for_again_is_forgotten_and_the_rest_counts_on() {
         let mut wishes = Wishes::default();
-        wishes.request(request(1, 10, 20, 99), [((10, 12), 8)].into_iter());
+        wishes.request(request(1, 10, 20, 99), [((10, 12), 8), ((12, 14), 5)].into_iter());
         wishes.request(request(2, 30, 40, 99), std::iter::empty());
         wishes.left((10, 12), 8);
         wishes.disconnected();
         assert!(told(&mut wishes).is_empty() && wishes.want((31, 32)), "until the server had time to ask");
-        wishes.request(request(1, 10, 20, 99), std::iter::empty());
+        wishes.request(request(1, 11, 21, 99), [((12, 14), 5)].into_iter());
         assert!(wishes.forget_stale() && !wishes.want((31, 32)));
-        assert_eq!(told(&mut wishes), [(1, 1, 0, 8, 0)]);
+        assert_eq!(told(&mut wishes), [(1, 2, 1, 13, 5)]);
+        wishes.request(request(1, 11, 99_000_000, 99), [((12, 14), 5)].into_iter());
+        assert_eq!(told(&mut wishes), [(1, 1, 1, 5, 5)], "another range begins anew");
     }
 
     #[test]
