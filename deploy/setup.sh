@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what building and testing need on Debian or Ubuntu, and nothing when all is there.
-# clang and libclang compile RocksDB and its bindings; ffmpeg makes and reads footage in the tests.
+# clang and libclang compile RocksDB and its bindings; ffmpeg makes and reads footage, curl and openssl enrol in the tests.
 # With --ci also promtool, which checks metrics and alert rules; its package brings the service prometheus along.
 set -eu
 
@@ -17,9 +17,11 @@ need() { # command, package
 }
 need clang clang
 need clang++ clang
+need curl curl
 need ffmpeg ffmpeg
 need ffprobe ffmpeg
 need make make
+need openssl openssl
 need pkg-config pkg-config
 [ "${1:-}" = "--ci" ] && need promtool prometheus
 if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1; then

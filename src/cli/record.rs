@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::output;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report, Source, Track};
 
@@ -20,11 +21,15 @@ use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report,
 #[command(after_help = "Examples:\n  \
     aigaq record --identity ./car-7 --fast --start 2026-01-17T09:14:00Z drive.mp4\n  \
     ffmpeg -i drive.mkv -c copy -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof - \\\n    \
-    | aigaq record --identity ./car-7 -")]
+    | aigaq record --identity ./car-7 -\n  \
+    aigaq record --identity ./4711 --enrol 7K3M-9QXT-… --server gateway.example.org:4433 drive.mp4")]
 pub(super) struct Args {
-    /// Directory that `aigaq enrol` made: who records.
+    /// Directory of the identity: who records. Made with --enrol, or by `aigaq enrol --out`.
     #[arg(long, value_name = "DIR")]
     identity: PathBuf,
+    /// A code from `aigaq enrol --code`: makes the key of this device and gets its certificate from --server, once.
+    #[arg(long, value_name = "CODE", requires = "server")]
+    enrol: Option<String>,
     /// Address of the server, if not the one in DIR/recorder.toml. Several, separated by commas, are tried in turn.
     #[arg(long, value_name = "HOST:PORT[,HOST:PORT…]")]
     server: Option<String>,
@@ -48,6 +53,9 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<()> {
     let progress = Arc::new(Progress::start());
     let stop = CancellationToken::new();
+    if let (Some(code), Some(server)) = (&args.enrol, &args.server) {
+        recorder::enrol(&args.identity, code, server, &Clock::system(), &|text| progress.note(text)).await?;
+    }
     let mut options = Options::new(Identity::load(&args.identity)?, source(args.source)?);
     options.state = Some(args.identity);
     options.server = args.server;

@@ -243,3 +243,53 @@ fn bad_requests_are_refused_and_an_identity_is_never_overwritten() {
     enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap();
     assert_eq!(enrol(dir.path(), request(), &out, &Settings::default(), &now()).unwrap_err().kind(), Kind::Invalid);
 }
+
+#[test]
+fn a_code_that_was_used_answers_its_key_after_a_crash_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let code = make_code(dir.path(), request(), Duration::from_secs(60), &Settings::default(), &now()).unwrap();
+    let at = now().now();
+    let codes = codes::Codes::of(dir.path());
+    let failed = codes.redeem(&code.secret, b"key", at, || Err(Error::new(Kind::Internal, "no CA")));
+    assert_eq!(failed.err().unwrap().kind(), Kind::Internal, "and the code is as it was");
+    let certificate = CertificateDer::from(vec![1, 2, 3]);
+    let (_, first) = codes.redeem(&code.secret, b"key", at, || Ok(certificate.clone())).unwrap();
+    assert_eq!(first, certificate);
+
+    let restarted = codes::Codes::of(dir.path());
+    let (_, again) = restarted.redeem(&code.secret, b"key", at, || panic!("issued twice")).unwrap();
+    assert_eq!(again, certificate);
+    let other = restarted.redeem(&code.secret, b"other", at, || panic!("issued to another"));
+    let late = restarted.redeem(&code.secret, b"key", at + 60_000_000, || panic!("issued late"));
+    for refused in [other, late] {
+        assert_eq!(refused.err().unwrap().kind(), Kind::Unauthorised);
+    }
+    let file = std::fs::read_dir(dir.path().join("codes")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(mode(&file), 0o600);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains(&code.secret.text()), "the secret is not kept");
+    restarted.sweep(at + 59_000_000);
+    assert!(file.exists());
+    restarted.sweep(at + 60_000_000);
+    assert!(!file.exists(), "expired codes are removed");
+}
+
+#[test]
+fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = enrol(dir.path(), request(), &dir.path().join("out"), &Settings::default(), &now()).unwrap();
+    revoke(dir.path(), id, "stolen").unwrap();
+    let stranger = RecorderId([7; 16]);
+    revoke(dir.path(), stranger, "").unwrap();
+    let store = Store::memory();
+    let registry = Registry::open(store.clone(), dir.path(), now()).unwrap();
+    assert!(registry.is_revoked(id) && store.revoked().contains(id), "enrolled and revoked before the first start");
+    let leaf = certificate(&dir.path().join("out/cert.pem"));
+    let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
+    assert_eq!(registry.entry(leaf.public_key().raw).unwrap_err(), NoEntry::Revoked);
+    let entries: Vec<_> = store.audit_entries(0..u64::MAX).map(Result::unwrap).collect();
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].actor == "command line" && entries[0].action.contains("stolen"), "{entries:?}");
+    let left = |id: RecorderId| dir.path().join(format!("revoked/{id}.toml")).exists();
+    assert!(!left(id) && left(stranger));
+    assert_eq!(registry.import().unwrap(), 0);
+}

@@ -26,6 +26,10 @@ use crate::error::{Error, Kind};
 
 /// Longest chain that is looked at: the leaf and two more.
 const CHAIN_MAX: usize = 3;
+/// Largest certificate that is looked at, bytes: ten times what one with a large RSA signature needs.
+const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// Longest serial number, bytes (RFC 5280 section 4.1.2.2).
+const SERIAL_BYTES_MAX: usize = 20;
 
 /// The time that certificates are judged by.
 #[derive(Debug)]
@@ -138,8 +142,16 @@ impl Verifier {
         if others.len() >= CHAIN_MAX {
             return Err(Rejection::ChainTooLong);
         }
+        if std::iter::once(leaf).chain(others).any(|certificate| certificate.len() > CERTIFICATE_BYTES_MAX) {
+            return Err(Rejection::Other);
+        }
         self.trust.judge(leaf, others, now).map_err(|error| Rejection::of(&error))?;
+        others.iter().try_for_each(|other| may_issue(other))?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| Rejection::Unreadable)?;
+        let serial = parsed.raw_serial();
+        if serial.len() > SERIAL_BYTES_MAX || serial.first().is_none_or(|first| first & 0x80 != 0) {
+            return Err(Rejection::Other);
+        }
         let usage = parsed.extended_key_usage().map_err(|_| Rejection::Unreadable)?;
         if !usage.is_some_and(|usage| usage.value.client_auth) {
             return Err(Rejection::Usage);
@@ -156,6 +168,13 @@ impl Verifier {
             Err(NoEntry::Ended) => Err(Rejection::Expired),
         }
     }
+}
+
+/// What the library does not look at: whether the key of a CA may sign certificates (RFC 5280 section 4.2.1.3).
+fn may_issue(authority: &CertificateDer<'_>) -> Result<(), Rejection> {
+    let (_, parsed) = X509Certificate::from_der(authority).map_err(|_| Rejection::Unreadable)?;
+    let usage = parsed.key_usage().map_err(|_| Rejection::Unreadable)?;
+    if usage.is_none_or(|usage| usage.value.key_cert_sign()) { Ok(()) } else { Err(Rejection::Usage) }
 }
 
 impl fmt::Debug for Verifier {

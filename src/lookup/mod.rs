@@ -28,6 +28,7 @@ mod pulls;
 mod recorders;
 mod reports;
 mod request;
+mod revocation;
 mod span;
 mod state;
 pub mod time;

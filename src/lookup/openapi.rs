@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{State, assignments, clip, coverage, live, log, play, pulls, recorders, reports};
+use super::{State, assignments, clip, coverage, live, log, play, pulls, recorders, reports, revocation};
 
 /// What the document says of the whole.
 #[derive(utoipa::OpenApi)]
@@ -41,6 +41,7 @@ pub(super) fn routes() -> axum::Router<State> {
     let (router, documented) = OpenApiRouter::with_openapi(Whole::openapi())
         .routes(routes!(recorders::list))
         .routes(routes!(recorders::one))
+        .routes(routes!(revocation::revoke))
         .routes(routes!(coverage::coverage))
         .routes(routes!(assignments::list, assignments::assign))
         .routes(routes!(assignments::correct, assignments::withdraw))

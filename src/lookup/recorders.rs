@@ -15,7 +15,7 @@ use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::store::Store;
-use crate::store::records::{AnnouncementRecord, RecorderKind, RecorderRecord};
+use crate::store::records::{AnnouncementRecord, RecorderKind, RecorderRecord, Revocation};
 
 /// Recorders on a page when nothing else is asked for, and at most.
 const PAGE_DEFAULT: usize = 100;
@@ -104,6 +104,20 @@ pub(super) struct RecorderDocument {
     pub(super) connected: bool,
     /// What it said last that it holds and the server does not have; null before it said anything.
     pub(super) holds: Option<HoldsDocument>,
+    /// That its identity was taken back, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) revoked: Option<RevocationDocument>,
+}
+
+/// That the identity of a recorder was taken back.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RevocationDocument {
+    /// When, RFC 3339 UTC.
+    pub(super) at: String,
+    /// Who did it: a token, or `command line`.
+    pub(super) by: String,
+    /// Why; may be empty.
+    pub(super) reason: String,
 }
 
 /// Recorders, a page at a time.
@@ -180,7 +194,7 @@ fn page(
     Ok(RecorderPage { recorders, next: None })
 }
 
-fn document(store: &Store, fleet: &Fleet, record: RecorderRecord) -> Result<RecorderDocument> {
+pub(super) fn document(store: &Store, fleet: &Fleet, record: RecorderRecord) -> Result<RecorderDocument> {
     let head = store.head(record.id)?;
     let last_received_at = head.as_ref().map(|head| time::format(head.last_received_at));
     let head = head.unwrap_or_default();
@@ -206,6 +220,11 @@ fn document(store: &Store, fleet: &Fleet, record: RecorderRecord) -> Result<Reco
         quarantined: head.quarantined,
         connected: fleet.is_connected(record.id),
         holds: fleet.announcement(record.id)?.filter(|announced| announced.at > 0).map(holds),
+        revoked: record.revoked.map(|Revocation { at, by, reason }| RevocationDocument {
+            at: time::format(at),
+            by,
+            reason,
+        }),
     })
 }
 

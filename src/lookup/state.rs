@@ -10,6 +10,7 @@ use super::audit::Auditor;
 use super::metrics::Metrics;
 use super::viewer::{Evidence, Token};
 use crate::clock::Clock;
+use crate::enrol::Registry;
 use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::log::Reader;
@@ -36,6 +37,8 @@ pub struct State {
     pub(super) time_zone: TimeZone,
     pub(super) metrics: Metrics,
     pub(super) import: Import,
+    /// Who is enrolled, for those who take identities back.
+    pub(super) registry: Option<Arc<Registry>>,
 }
 
 impl State {
@@ -66,14 +69,16 @@ impl State {
             time_zone: TimeZone::UTC,
             metrics,
             import: Arc::new(|| Ok(())),
+            registry: None,
         })
     }
 
-    /// The same with something to call before recorders are listed: it brings in those that were enrolled meanwhile.
-    /// It may block.
+    /// The same with the recorders that are enrolled: identities can be taken back, and before recorders are listed, those are
+    /// brought in that were enrolled meanwhile.
     #[must_use]
-    pub fn before_listing(self, import: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
-        Self { import: Arc::new(import), ..self }
+    pub fn with_registry(self, registry: Arc<Registry>) -> Self {
+        let of_import = Arc::clone(&registry);
+        Self { import: Arc::new(move || of_import.import().map(|_| ())), registry: Some(registry), ..self }
     }
 
     /// The same with the time zone of the site; without it, UTC.

@@ -1,33 +1,38 @@
-//! Who the recorder is: the files that `aigaq enrol` left, parsed and fitted together.
+//! Who the recorder is: the files that enrolling left, parsed and fitted together, and the time as the server tells it.
 //!
-//! A loaded identity is whole: the key signs links, the TLS configuration presents the certificate and trusts the server's
-//! CA alone, the log key verifies receipts. It has no `Debug`, so that the key cannot reach a log.
+//! A loaded identity is whole: the key signs links, connections present the certificate and trust the server's CA alone, the log key
+//! verifies receipts. A renewed certificate takes the place of the old one for the next connection; the key stays. It has no `Debug`,
+//! so that the key cannot reach a log.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
+use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
-use aigaq_proto::RecorderId;
 use aigaq_proto::frame::ALPN;
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::SigningKey;
+use aigaq_proto::{Micros, RecorderId};
 
+use super::files;
 use super::trust::{Dates, DeviceTime, Verifier};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
+use crate::est;
 
 /// Interval of keep-alives: below the shortest life of a mapping in mobile networks.
 const KEEP_ALIVE: Duration = Duration::from_secs(6);
 /// Silence after which a connection is given up.
 const IDLE_MAX: Duration = Duration::from_secs(20);
 
-/// Who the recorder is, as `aigaq enrol` left it in a directory.
+/// Who the recorder is, as enrolling left it in a directory.
 pub struct Identity {
     /// The recorder.
     pub id: RecorderId,
@@ -39,9 +44,14 @@ pub struct Identity {
     pub(super) log_key: LogKey,
     /// What signs the links.
     pub(super) key: SigningKey,
-    /// When its certificate is valid.
-    pub(super) dates: Dates,
-    tls: rustls::ClientConfig,
+    dir: PathBuf,
+    roots: RootCertStore,
+    private: PrivateKeyDer<'static>,
+    chain: RwLock<Vec<CertificateDer<'static>>>,
+    /// The server's clock minus the recorder's, microseconds, since the server has told it.
+    offset: Mutex<Option<i128>>,
+    /// Told when the server has said the time.
+    pub(super) heard: Notify,
 }
 
 /// What of `recorder.toml` a recorder needs; the rest is for people.
@@ -65,7 +75,7 @@ impl Identity {
         let log_key =
             LogKey::parse(&file.log_key).map_err(|_| wrong(dir, "recorder.toml", "log_key is not a log key"))?;
         let chain = certificates(dir, "cert.pem")?;
-        let mut roots = rustls::RootCertStore::empty();
+        let mut roots = RootCertStore::empty();
         for certificate in certificates(dir, "ca.pem")? {
             roots.add(certificate).map_err(|error| wrong(dir, "ca.pem", &error.to_string()))?;
         }
@@ -73,23 +83,38 @@ impl Identity {
             .map_err(|error| wrong(dir, "key.pem", &error.to_string()))?;
         let key =
             SigningKey::from_pkcs8(private.secret_der()).map_err(|error| wrong(dir, "key.pem", &error.to_string()))?;
-        let dates = chain.first().and_then(Dates::of).ok_or_else(|| wrong(dir, "cert.pem", "it cannot be parsed"))?;
-        let tls = tls(roots, chain, private, dates).map_err(|error| wrong(dir, "cert.pem", &error.to_string()))?;
-        Ok(Self { id, server: file.server, server_name: file.server_name, log_key, key, dates, tls })
+        let identity = Self {
+            id,
+            server: file.server,
+            server_name: file.server_name,
+            log_key,
+            key,
+            dir: dir.to_owned(),
+            roots,
+            private,
+            chain: RwLock::new(chain),
+            offset: Mutex::new(None),
+            heard: Notify::new(),
+        };
+        if identity.dates().end == 0 {
+            return Err(wrong(dir, "cert.pem", "it cannot be parsed"));
+        }
+        identity.tls(&Clock::system()).map_err(|error| wrong(dir, "cert.pem", &error.to_string()))?;
+        Ok(identity)
     }
 
-    /// How to connect, by the device's clock.
+    /// How to connect now, by this clock of the recorder.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] if QUIC cannot use the identity.
-    pub(super) fn client(&self, clock: Clock) -> Result<quinn::ClientConfig> {
-        let mut tls = self.tls.clone();
-        tls.time_provider = Arc::new(DeviceTime(clock));
-        let quic = QuicClientConfig::try_from(tls).context(Kind::Invalid, "the identity cannot be used for QUIC")?;
+    /// [`Kind::Invalid`] for a certificate and key that do not belong together.
+    pub(super) fn client(&self, clock: &Clock) -> Result<quinn::ClientConfig> {
+        let mut tls = self.tls(clock)?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        let quic = QuicClientConfig::try_from(tls).context(Kind::Internal, "TLS cannot be used for QUIC")?;
         let mut transport = quinn::TransportConfig::default();
         transport
             .keep_alive_interval(Some(KEEP_ALIVE))
-            .max_idle_timeout(IDLE_MAX.try_into().ok())
+            .max_idle_timeout(Some(IDLE_MAX.try_into().context(Kind::Internal, "idle timeout")?))
             .max_concurrent_bidi_streams(0u8.into())
             .max_concurrent_uni_streams(0u8.into())
             // The sender makes the order: what was written first goes first.
@@ -99,6 +124,59 @@ impl Identity {
         let mut client = quinn::ClientConfig::new(Arc::new(quic));
         client.transport_config(Arc::new(transport));
         Ok(client)
+    }
+
+    /// Mutual TLS 1.3, no resumption, no early data.
+    pub(super) fn tls(&self, clock: &Clock) -> Result<rustls::ClientConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = Verifier::new(self.roots.clone(), self.dates(), &provider);
+        let verifier = verifier.context(Kind::Invalid, "the CA cannot be used")?;
+        let mut tls = rustls::ClientConfig::builder_with_details(provider, Arc::new(DeviceTime(clock.clone())))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context(Kind::Internal, "TLS 1.3 is not to be had")?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain(), self.private.clone_key())
+            .context(Kind::Invalid, "the certificate cannot be used with the key")?;
+        tls.resumption = Resumption::disabled();
+        Ok(tls)
+    }
+
+    /// When its certificate is valid; never, if it cannot be parsed.
+    pub(super) fn dates(&self) -> Dates {
+        self.chain().first().and_then(Dates::of).unwrap_or(Dates { begin: 0, end: 0 })
+    }
+
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.chain.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the next certificate: durable, then used for the next connection. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if it cannot be written; the old one is then used on.
+    pub(super) fn replace(&self, leaf: CertificateDer<'static>) -> Result<()> {
+        files::write(&self.dir, "cert.pem", est::to_pem(&leaf).as_bytes(), files::PUBLIC)?;
+        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = vec![leaf];
+        Ok(())
+    }
+
+    /// The server has said its time; `own` is the recorder's at that moment.
+    pub(super) fn hear(&self, server: Micros, own: Micros) {
+        let offset = i128::from(server) - i128::from(own);
+        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        self.heard.notify_one();
+    }
+
+    /// The server's time, as far as it has told it.
+    pub(super) fn server_now(&self, clock: &Clock) -> Option<Micros> {
+        let offset = (*self.offset.lock().unwrap_or_else(PoisonError::into_inner))?;
+        u64::try_from(i128::from(clock.now()) + offset).ok()
+    }
+
+    /// The private key, PKCS #8.
+    pub(super) fn private(&self) -> &PrivateKeyDer<'static> {
+        &self.private
     }
 }
 
@@ -117,23 +195,4 @@ fn certificates(dir: &Path, name: &str) -> Result<Vec<CertificateDer<'static>>> 
         .collect::<Result<_, _>>()
         .map_err(|error: rustls_pki_types::pem::Error| wrong(dir, name, &error.to_string()))?;
     if certificates.is_empty() { Err(wrong(dir, name, "it has no certificate")) } else { Ok(certificates) }
-}
-
-/// Mutual TLS 1.3, no resumption, no early data.
-fn tls(
-    roots: rustls::RootCertStore,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    own: Dates,
-) -> Result<rustls::ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Verifier::new(roots, own, &provider)?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(chain, key)?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.resumption = Resumption::disabled();
-    Ok(tls)
 }

@@ -5,14 +5,20 @@
 //! (QUIC). A sequence is never used twice: `state` writes the chain's next place to disk before a link is offered. A link
 //! leaves the spool only against a receipt that was verified, or when the server says that it will never take it.
 //!
+//! Who it is: `enrol` (a device gets its identity), `renew` (it keeps it), `identity` (it uses it), over `desk` and `trust`.
+//!
 //! Nothing here may import a room of the server.
 
+mod desk;
 mod ending;
+mod enrol;
+mod files;
 mod gateways;
 mod identity;
 mod links;
 mod maker;
 mod progress;
+mod renew;
 mod run;
 mod sender;
 mod session;
@@ -23,6 +29,7 @@ mod track;
 mod trust;
 mod uplink;
 
+pub use enrol::enrol;
 pub use identity::Identity;
 pub use progress::Progress;
 pub use run::{Lost, Observer, Options, Pace, Report, record};

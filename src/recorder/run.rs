@@ -14,6 +14,7 @@ use aigaq_proto::{Micros, RecorderId, Sequence};
 
 use super::gateways::Gateways;
 use super::maker::{Made, Maker};
+use super::renew;
 use super::source::Item;
 use super::spool::Spool;
 use super::state::StateDir;
@@ -161,7 +162,8 @@ pub async fn record(options: Options) -> Result<Report> {
     let Options { identity, state, server, start, pace, source, track, clock, stop, observer, endpoint } = options;
     let observer = observer.unwrap_or_else(|| Arc::new(Unwatched));
     let id = identity.id;
-    let gateways = Gateways::parse(server.as_ref().unwrap_or(&identity.server))?;
+    let servers = server.unwrap_or_else(|| identity.server.clone());
+    let gateways = Gateways::parse(&servers)?;
     let identity = Arc::new(identity);
     let (state, local, last_receipt) = remembered(state).await?;
     let mut items = source.open();
@@ -174,6 +176,7 @@ pub async fn record(options: Options) -> Result<Report> {
     }
 
     let spool = Arc::new(Spool::new(SPOOL_BYTES_MAX, clock.clone()));
+    let renewal = renew::start(identity.clone(), servers, clock.clone(), observer.clone());
     let tally = Arc::new(Tally::default());
     let (greeting, greeted) = watch::channel(None);
     let uplink = Uplink {
@@ -197,6 +200,7 @@ pub async fn record(options: Options) -> Result<Report> {
     spool.close();
     if made.links > 0 {
         uplink.await?;
+        renewal.settle().await;
     }
     Ok(Report::of(id, made, &tally))
 }

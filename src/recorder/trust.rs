@@ -1,9 +1,11 @@
-//! Whether the server is the one that the recorder was enrolled with (SPEC.md section 1): signed by the CA of `ca.pem`, named as
-//! `recorder.toml` says, and valid now.
+//! Whether the server is the one that the recorder was enrolled with (SPEC.md section 1): it leads to the CA of `ca.pem`, or to the one
+//! that an enrolment code announces, is named as `recorder.toml` says, and is valid now.
 //!
-//! A device whose battery was empty may wake up in 1970. Where its clock is earlier than the beginning of its own certificate
-//! it is plainly wrong, and only then the dates of the server's certificate are left out, and nothing else: the server tells it
-//! the time, and refuses it if its own certificate is over.
+//! A device whose battery was empty may wake up in 1970, or believe that it is 2100. Where its clock lies outside of the life of its own
+//! certificate (of the CA's, where it has none yet) it is plainly wrong, or the server will say that the certificate is over; only then the
+//! dates of the server's certificate are left out, and nothing else. The server tells it the time, and judges its certificate by its own
+//! clock. What somebody could win who has an old key of the server is footage without receipts, which the recorder keeps and
+//! sends again; what would be lost otherwise is every recorder whose clock is ahead.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use aigaq_proto::Micros;
 
 use crate::clock::Clock;
+use crate::est::Fingerprint;
 
 /// How the recorder's own certificate stands by a clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +71,16 @@ impl rustls::time_provider::TimeProvider for DeviceTime {
 /// Verifies the server.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
-    own: Dates,
+    anchors: Anchors,
+    provider: Arc<CryptoProvider>,
+}
+
+#[derive(Debug)]
+enum Anchors {
+    /// The CAs that the recorder was given, and when its clock can be believed.
+    Given { inner: Arc<WebPkiServerVerifier>, own: Dates },
+    /// The CA with this fingerprint, which must be among the certificates that the server shows.
+    Announced(Fingerprint),
 }
 
 impl Verifier {
@@ -78,9 +89,32 @@ impl Verifier {
     /// # Errors
     /// That there is no CA.
     pub(super) fn new(roots: RootCertStore, own: Dates, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-        Ok(Self { inner: inner.map_err(|error| Error::General(error.to_string()))?, own })
+        let inner = of_roots(roots, provider)?;
+        Ok(Self { anchors: Anchors::Given { inner, own }, provider: Arc::clone(provider) })
     }
+
+    /// Trusts the CA that an enrolment code announces.
+    pub(super) fn announced(ca: Fingerprint, provider: &Arc<CryptoProvider>) -> Self {
+        Self { anchors: Anchors::Announced(ca), provider: Arc::clone(provider) }
+    }
+}
+
+fn of_roots(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
+    inner.map_err(|error| Error::General(error.to_string()))
+}
+
+fn dates(certificate: &CertificateDer<'_>) -> Result<Dates, Error> {
+    Dates::of(certificate).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+}
+
+/// The moment at which the youngest of these certificates begins: then all of them are valid, if they ever are together.
+fn beginning(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<UnixTime, Error> {
+    let mut latest = 0;
+    for certificate in std::iter::once(leaf).chain(others) {
+        latest = latest.max(dates(certificate)?.begin);
+    }
+    Ok(UnixTime::since_unix_epoch(Duration::from_micros(latest)))
 }
 
 impl ServerCertVerifier for Verifier {
@@ -92,16 +126,22 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let clock = now.as_secs().saturating_mul(1_000_000);
-        let now = match self.own.at(clock) {
-            // At its own beginning a certificate is valid, and so was whoever signed it.
-            Validity::NotYet => {
-                let dates = Dates::of(end_entity).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-                UnixTime::since_unix_epoch(Duration::from_micros(dates.begin))
+        let (inner, own) = match &self.anchors {
+            Anchors::Given { inner, own } => (Arc::clone(inner), *own),
+            Anchors::Announced(fingerprint) => {
+                let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
+                let ca = intermediates.iter().find(|shown| Fingerprint::of(shown) == *fingerprint);
+                let ca = ca.ok_or_else(unknown)?;
+                let mut roots = RootCertStore::empty();
+                roots.add(ca.clone().into_owned()).map_err(|_| unknown())?;
+                (of_roots(roots, &self.provider)?, dates(ca)?)
             }
-            Validity::Valid | Validity::Ended => now,
         };
-        self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let now = match own.at(now.as_secs().saturating_mul(1_000_000)) {
+            Validity::NotYet | Validity::Ended => beginning(end_entity, intermediates)?,
+            Validity::Valid => now,
+        };
+        inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -110,7 +150,8 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -119,11 +160,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -154,32 +196,34 @@ mod tests {
         (Issuer::new(params, key), certificate)
     }
 
-    /// What a recorder with a certificate from 2026 to 2027 makes of a server's, from 2026 to 2028, in a given year.
+    /// What a recorder with a certificate from the middle of 2026 to that of 2028 makes of a server's, from 2026 to 2027, in the middle of
+    /// a given year.
     fn judged(signed_by_its_ca: bool, name: &str, now: i32) -> bool {
         let ((issuer, certificate), (stranger, _)) = (ca(), ca());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
         let micros = |at: i32| year(at).as_secs() * 1_000_000;
-        let verifier = Verifier::new(roots, Dates { begin: micros(2026), end: micros(2027) }, &provider).unwrap();
+        let verifier = Verifier::new(roots, Dates { begin: micros(2026), end: micros(2028) }, &provider).unwrap();
         let issuer = if signed_by_its_ca { issuer } else { stranger };
-        let server = dated(&[name], 2026, 2028).signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+        let server = dated(&[name], 2026, 2027).signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
         let expected = ServerName::try_from(NAME).unwrap();
         verifier.verify_server_cert(server.der(), &[], &expected, &[], year(now)).is_ok()
     }
 
     #[test]
-    fn a_recorder_that_woke_up_in_1970_knows_its_server_by_signature_and_name() {
-        assert!(judged(true, NAME, 1970));
-        assert!(!judged(false, NAME, 1970), "another CA");
-        assert!(!judged(true, "other.aigaq", 1970), "another name");
+    fn a_recorder_whose_clock_is_plainly_wrong_knows_its_server_by_signature_and_name() {
+        for now in [1970, 2100] {
+            assert!(judged(true, NAME, now));
+            assert!(!judged(false, NAME, now), "another CA");
+            assert!(!judged(true, "other.aigaq", now), "another name");
+        }
     }
 
     #[test]
     fn where_the_clock_may_be_right_the_dates_count() {
-        assert!(judged(true, NAME, 2027));
-        assert!(!judged(true, NAME, 2030), "over");
-        assert!(!judged(true, NAME, 2100), "a clock that is ahead is no sign by itself");
+        assert!(judged(true, NAME, 2026));
+        assert!(!judged(true, NAME, 2027), "over");
     }
 
     #[test]

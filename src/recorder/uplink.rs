@@ -145,14 +145,14 @@ impl Uplink {
             }
         };
         let connecting = endpoint
-            .connect_with(self.identity.client(self.clock.clone())?, address, &self.identity.server_name)
+            .connect_with(self.identity.client(&self.clock)?, address, &self.identity.server_name)
             .context(Kind::Invalid, format!("cannot connect to {}", self.gateways.name()))?;
         Ok((address, endpoint, connecting))
     }
 
     /// What the end of a connection means now.
     fn ended(&self, error: &quinn::ConnectionError) -> End {
-        ending::of(error, self.gateways.name(), self.identity.dates.at(self.clock.now()))
+        ending::of(error, self.gateways.name(), self.identity.dates().at(self.clock.now()))
     }
 }
 

@@ -146,7 +146,7 @@ impl Opened {
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        Ok(state.before_listing(move || registry.import().map(|_| ())))
+        Ok(state.with_registry(registry))
     }
 }
 

@@ -87,7 +87,8 @@ impl Session {
         Self::greet(connection, identity.log.clone()).await
     }
 
-    async fn greet(connection: quinn::Connection, log: receipt::LogKey) -> Result<Self, String> {
+    /// Says hello on a connection that is there.
+    pub async fn greet(connection: quinn::Connection, log: receipt::LogKey) -> Result<Self, String> {
         let (mut control, mut answers) = connection.open_bi().await.map_err(|error| error.to_string())?;
         let hello = Hello {
             software: "test".to_owned(),
