@@ -71,7 +71,8 @@ fn wrong_use_ends_in_one_line_and_exit_code_2() {
     refused(&["enrol", "--data", "d", "--out", "o", "--department", "A", "--kind", "dog"], 2, "officer");
     refused(&["serve", "--port"], 2, "see aigaq serve --help");
     refused(&["record", "film.mp4"], 2, "--identity");
-    refused(&["record", "--identity", "d"], 2, "SOURCE");
+    refused(&["record", "--identity", "d", "--mark", "", "film.mp4"], 2, "--mark");
+    refused(&["record", "--identity", "d", "--spool-bytes", "9", "film.mp4"], 2, "--spool-bytes");
     refused(&["demo", "--recorders", "0"], 2, "1..=200");
     refused(&["demo", "--recorders", "many"], 2, "many");
     refused(&["check"], 2, "--data");

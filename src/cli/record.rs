@@ -5,24 +5,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::output;
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
-use crate::recorder::{self, Identity, Observer, Options, Pace, Progress, Report, Source, Track};
+use crate::error::{Context, Error, Kind, Result};
+use crate::recorder::{self, Identity, Observer, Options, Order, Pace, Progress, Report, Source, Track};
+use crate::shutdown;
+
+/// Category of a mark that is raised by a signal when none was given.
+const CATEGORY: &str = "emergency";
 
 /// Send footage to the server, signed and chained, and wait for a receipt for every piece of it.
 ///
 /// SOURCE is an MP4 or QuickTime file, or a fragmented MP4 from a pipe. It is cut into links of one to four seconds, without
 /// encoding it again, and they arrive as if they were being recorded now.
-/// The command ends when it has verified the server's receipt for each, and goes on by itself when the connection breaks.
+/// Each is on disk in DIR/spool before it is sent, and leaves it with its receipt, so that nothing is lost without the server or
+/// when the power goes. The command ends when it has verified the server's receipt for each link. Told to stop (SIGINT, SIGTERM)
+/// it tries for ten seconds more; what is then without receipt waits in the spool for the next time, which is no failure.
+/// It fails when something was lost or never recorded. Without SOURCE it brings in what the spool holds.
+///
+/// While it runs, `mark CATEGORY [NOTE]`, `stop wearer|battery|schedule` or `status`, as a line to the Unix socket
+/// DIR/control.sock, raises a mark, ends the recording or asks how it is. SIGUSR1 raises a mark as well.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     aigaq record --identity ./car-7 --fast --start 2026-01-17T09:14:00Z drive.mp4\n  \
     ffmpeg -i drive.mkv -c copy -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof - \\\n    \
-    | aigaq record --identity ./car-7 -\n  \
-    aigaq record --identity ./4711 --enrol 7K3M-9QXT-… --server gateway.example.org:4433 drive.mp4")]
+    | aigaq record --identity ./car-7 --mark traffic-stop -\n  \
+    aigaq record --identity ./4711 --enrol 7K3M-9QXT-… --server gateway.example.org:4433 drive.mp4\n  \
+    aigaq record --identity ./car-7")]
 pub(super) struct Args {
     /// Directory of the identity: who records. Made with --enrol, or by `aigaq enrol --out`.
     #[arg(long, value_name = "DIR")]
@@ -42,35 +55,48 @@ pub(super) struct Args {
     /// A GPX file that says where the recorder was: its points become part of the links of their time.
     #[arg(long, value_name = "FILE")]
     track: Option<PathBuf>,
-    /// An MP4 or MOV file; or - for a fragmented MP4 on standard input.
-    source: PathBuf,
+    /// Raise a mark of this category when the recording begins; SIGUSR1 raises another.
+    #[arg(long, value_name = "CATEGORY", value_parser = category)]
+    mark: Option<String>,
+    /// Bytes that DIR/spool may take: when they are used up, the oldest footage that nobody asked for goes. Less if less is free.
+    #[arg(long, value_name = "BYTES", default_value_t = recorder::SPOOL_BYTES_MAX,
+        value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
+    spool_bytes: u64,
+    /// An MP4 or MOV file; or - for a fragmented MP4 on standard input. Without it, only what the spool holds is brought in.
+    source: Option<PathBuf>,
 }
 
 /// Records.
 ///
 /// # Errors
-/// When something keeps the recorder from going on, the source is broken, or links were refused for good.
+/// When something keeps the recorder from going on, the source is broken, or links were lost or refused for good.
 pub(super) async fn run(args: Args) -> Result<()> {
     let progress = Arc::new(Progress::start());
     let stop = CancellationToken::new();
     if let (Some(code), Some(server)) = (&args.enrol, &args.server) {
         recorder::enrol(&args.identity, code, server, &Clock::system(), &|text| progress.note(text)).await?;
     }
-    let mut options = Options::new(Identity::load(&args.identity)?, source(args.source)?);
-    options.state = Some(args.identity);
+    let mut options = Options::new(Identity::load(&args.identity)?, args.source.map(source).transpose()?);
+    options.state = Some(args.identity.clone());
+    options.spool_bytes_max = args.spool_bytes;
     options.server = args.server;
     options.start = args.start.map(micros).transpose()?;
     options.pace = if args.fast { Pace::Fast } else { Pace::RealTime };
     options.track = args.track.as_deref().map(Track::load).transpose()?;
+    options.mark = args.mark.clone();
     options.stop = stop.clone();
     options.observer = Some(progress.clone() as Arc<dyn Observer>);
+    let button = button(options.commands.clone(), args.mark.unwrap_or_else(|| CATEGORY.to_owned()))?;
+    let told = shutdown::signals()?;
+    let recording = recorder::record(options);
     let report = tokio::select! {
-        report = recorder::record(options) => report,
-        interrupted = interrupted(&stop, &progress) => Err(interrupted),
+        report = recording => report,
+        never = stopping(told, &stop, &progress) => match never {},
+        never = button => match never {},
     };
     progress.finish();
     let report = report?;
-    tell(&report)?;
+    tell(&report, &args.identity)?;
     report.outcome()
 }
 
@@ -84,30 +110,54 @@ fn source(path: PathBuf) -> Result<Source> {
     Ok(Source::Stdin)
 }
 
+fn category(text: &str) -> Result<String, String> {
+    recorder::check_category(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+}
+
 fn micros(time: Timestamp) -> Result<u64> {
     u64::try_from(time.as_microsecond())
         .map_err(|_| Error::new(Kind::Invalid, format!("--start {time} is before 1970")))
 }
 
-/// The first interrupt ends the recording and lets the last receipts come in; the second ends everything.
-async fn interrupted(stop: &CancellationToken, progress: &Progress) -> Error {
-    if tokio::signal::ctrl_c().await.is_ok() {
-        stop.cancel();
-        progress.note("ending the recording; once more ends at once, without the receipts that are missing");
-        if tokio::signal::ctrl_c().await.is_ok() {
-            return Error::new(Kind::Busy, "interrupted before every link had its receipt");
-        }
-    }
+/// The first signal ends the recording and lets the last receipts come in; the second ends everything.
+async fn stopping(
+    told: impl Future<Output = ()>,
+    stop: &CancellationToken,
+    progress: &Progress,
+) -> std::convert::Infallible {
+    told.await;
+    stop.cancel();
+    progress.note("ending the recording; once more ends at once, and what has no receipt stays in the spool");
     std::future::pending().await
 }
 
-fn tell(report: &Report) -> Result<()> {
+/// Raises a mark at each SIGUSR1, as the button on a recorder would.
+fn button(
+    commands: mpsc::Sender<recorder::Command>,
+    category: String,
+) -> Result<impl Future<Output = std::convert::Infallible>> {
+    let mut pressed = signal(SignalKind::user_defined1()).context(Kind::Internal, "cannot listen for signals")?;
+    Ok(async move {
+        loop {
+            pressed.recv().await;
+            let mark = Order::Mark { category: category.clone(), note: String::new() };
+            let _ = commands.send(recorder::Command::unanswered(mark)).await;
+        }
+    })
+}
+
+fn tell(report: &Report, identity: &std::path::Path) -> Result<()> {
     output::line(&format!("recorder    {}", report.recorder))?;
     let sequences = report.sequences.map(|(first, last)| format!(", sequences {first} to {last}")).unwrap_or_default();
     output::line(&format!("links       {}{sequences}, {} bytes", report.links, report.bytes))?;
-    output::line(&format!("receipts    {} verified, {} links lost", report.receipts, report.lost.len()))?;
+    let lost = report.given_up.saturating_add(report.lost.len() as u64);
+    output::line(&format!("receipts    {} verified, {lost} links lost", report.receipts))?;
     if let Some((from, to)) = report.captured {
         output::line(&format!("captured    {} to {}", time(from), time(to)))?;
+    }
+    if report.left > 0 {
+        let again = format!("aigaq record --identity {}", identity.display());
+        output::line(&format!("waiting     {} links in the spool; {again} brings them in", report.left))?;
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ mod tests {
 
     fn refused(alert: u8, own: Validity) -> End {
         let error_code = TransportErrorCode::crypto(alert);
-        let close = ConnectionClose { error_code, frame_type: None.into(), reason: Bytes::new() };
+        let close = ConnectionClose { error_code, frame_type: None, reason: Bytes::new() };
         of(&ConnectionError::ConnectionClosed(close), "a:1", own)
     }
 

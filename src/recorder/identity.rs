@@ -180,6 +180,27 @@ impl Identity {
     }
 }
 
+#[cfg(test)]
+impl Identity {
+    /// One that signs, and connects nowhere.
+    pub(super) fn for_tests(id: RecorderId, key: SigningKey) -> Self {
+        let log_key = "log.aigaq.example+65e8d1f3+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+        Self {
+            id,
+            server: String::new(),
+            server_name: String::new(),
+            log_key: LogKey::parse(log_key).unwrap(),
+            key,
+            dir: PathBuf::new(),
+            roots: RootCertStore::empty(),
+            private: PrivateKeyDer::Pkcs8(Vec::new().into()),
+            chain: RwLock::new(Vec::new()),
+            offset: Mutex::new(None),
+            heard: Notify::new(),
+        }
+    }
+}
+
 fn read(dir: &Path, name: &str) -> Result<String> {
     let path = dir.join(name);
     std::fs::read_to_string(&path).context(Kind::Invalid, format!("cannot read {}", path.display()))

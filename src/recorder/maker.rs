@@ -1,29 +1,50 @@
-//! Turns the items of a source into links: waits for their time, gives them their times, chains and signs them, and offers
-//! them to the spool once their place in the chain is on disk.
+//! Makes the links of a chain: turns the items of a source into segments with their times, and states what else happens: marks,
+//! the device's health, steps of its clock, what was lost, why a recording ended. Each is in the spool, durable where the
+//! spool is, before the next is made.
+//!
+//! It begins at once when the recorder's state proves to be its own, and else when the server has said where the chain goes
+//! on. When the spool is full, a source that can wait is not read; for a live one the oldest footage that nobody asked for
+//! makes room, and a `Lost` link names it before it goes. It never makes a link of a sequence that may have been used.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use aigaq_proto::limits::INIT_BYTES_MAX;
-use aigaq_proto::link::StopCause;
-use aigaq_proto::{Micros, Sequence};
+use aigaq_proto::limits::{INIT_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use aigaq_proto::link::{Fix, LossCause, StopCause};
+use aigaq_proto::{Content, Micros, Sequence, SequenceRange};
 
 use super::Identity;
-use super::links::{Link, Links};
+use super::control::{Command, Order};
+use super::health::Device;
+use super::links::{ChainState, Links, Next};
+use super::resume::Memory;
 use super::run::{Observer, Pace};
 use super::source::{Item, Standing};
-use super::spool::Spool;
-use super::state::{Place, StateDir};
+use super::spool::{Facts, Spool};
+use super::timeline::{ClockWatch, Placed, Timeline};
 use super::track::Track;
 use super::uplink::Greeting;
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::Segment;
+
+/// Seconds before and after a mark that belong to its event.
+const MARK_SPAN: (u16, u16) = (30, 120);
+/// How often the clock is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Every so many ticks a recording says how the device is.
+const HEALTH_TICKS: u32 = 30;
+/// What the device runs.
+const FIRMWARE: &str = concat!("aigaq/", env!("CARGO_PKG_VERSION"));
+
+/// What a source gives, as it comes.
+pub(super) type Items = mpsc::Receiver<Result<Item>>;
 
 /// What was made.
 #[derive(Debug, Default)]
@@ -32,183 +53,475 @@ pub(super) struct Made {
     pub(super) bytes: u64,
     pub(super) sequences: Option<(Sequence, Sequence)>,
     pub(super) captured: Option<(Micros, Micros)>,
+    /// Links that a `Lost` link names.
+    pub(super) lost: u64,
     /// What ended the source early.
     pub(super) fault: Option<Error>,
 }
 
-/// Makes links.
-pub(super) struct Maker {
+/// What a maker works with.
+pub(super) struct Setup {
     pub(super) identity: Arc<Identity>,
     pub(super) spool: Arc<Spool>,
-    pub(super) state: Option<Arc<StateDir>>,
-    /// The place that was remembered.
-    pub(super) local: Option<Place>,
+    pub(super) memory: Memory,
     pub(super) greeted: watch::Receiver<Option<Greeting>>,
     pub(super) start: Option<Micros>,
     pub(super) pace: Pace,
     pub(super) track: Option<Track>,
     pub(super) clock: Clock,
+    pub(super) device: Device,
+    /// Category of a mark to raise when the first recording begins.
+    pub(super) mark: Option<String>,
+    pub(super) inbox: mpsc::Receiver<Command>,
     pub(super) stop: CancellationToken,
     pub(super) observer: Arc<dyn Observer>,
 }
 
-/// Where the recording stands in time.
-struct Timeline {
-    /// Device clock at the first sample of the first recording, and when it was released.
-    begun: Option<(Micros, Instant)>,
-    /// Device clock at the end of the newest segment.
-    end: Micros,
-    /// Device clock and decode time at the first sample of this recording.
-    zero: Option<(Micros, u64)>,
+/// Makes links.
+pub(super) struct Maker {
+    setup: Setup,
+    /// `None` until it is known where the chain goes on.
+    links: Option<Links>,
+    timeline: Timeline,
+    watch: ClockWatch,
+    /// Items that were read before anything could be made of them.
+    ahead: VecDeque<Item>,
+    /// The recording that begins with the next segment.
+    init: Option<(Bytes, String)>,
+    /// A segment that waits for its time, and for room.
+    pending: Option<(Segment, Placed)>,
+    ticks: u32,
+    made: Made,
 }
 
 impl Maker {
-    /// Makes links of `first`, then of `items`, until the source ends, fails, or recording is stopped. Everything that was
-    /// begun is ended with a `Stop` link.
+    pub(super) fn new(setup: Setup) -> Self {
+        let timeline = Timeline::new(setup.pace == Pace::RealTime, setup.start);
+        Self {
+            setup,
+            links: None,
+            timeline,
+            watch: ClockWatch::default(),
+            ahead: VecDeque::new(),
+            init: None,
+            pending: None,
+            ticks: 0,
+            made: Made::default(),
+        }
+    }
+
+    /// Makes links of what the source gives until it ends, fails, or recording is stopped; without a source, only what has to
+    /// be said of earlier recordings. Everything that was begun is ended with a `Stop` link. Not cancel-safe.
     ///
     /// # Errors
-    /// What keeps links from being made at all; a fault of the source is part of what was made.
-    pub(super) async fn run(mut self, first: Vec<Item>, mut items: mpsc::Receiver<Result<Item>>) -> Result<Made> {
-        let Some(greeting) = self.greeting().await? else { return Ok(Made::default()) };
-        let mut links = Links::new(self.identity.clone(), Place::resolve(self.local, greeting.newest)?);
-        let mut timeline = Timeline { begun: None, end: 0, zero: None };
-        let mut made = Made::default();
-        let mut init = None;
-        let mut ahead = first.into_iter();
-        let stop = self.stop.clone();
-        let cause = loop {
-            let item = match ahead.next() {
-                Some(item) => Some(Ok(item)),
-                None => {
-                    tokio::select! { item = items.recv() => item, () = stop.cancelled() => break StopCause::Shutdown }
-                }
-            };
-            let step = match item {
-                None => break StopCause::SourceEnded,
-                Some(Err(fault)) => Err(fault),
-                Some(Ok(Item::Init { bytes, codecs })) => match fits_init(&bytes, greeting.payload_bytes_max) {
-                    Ok(()) => {
-                        self.stop(&mut links, StopCause::SourceEnded, &mut timeline, &mut made).await?;
-                        init = Some((bytes, codecs));
-                        continue;
-                    }
-                    Err(fault) => Err(fault),
-                },
-                Some(Ok(Item::At(at))) => {
-                    timeline.at(at);
-                    continue;
-                }
-                Some(Ok(Item::End(cause))) => {
-                    self.stop(&mut links, cause, &mut timeline, &mut made).await?;
-                    init = None;
-                    continue;
-                }
-                Some(Ok(Item::Note(text))) => {
-                    self.observer.note(&text);
-                    continue;
-                }
-                Some(Ok(Item::Ask(ask))) => {
-                    let Place { sequence, ordinal, .. } = links.place();
-                    ask.answer(Standing { sequence, ordinal });
-                    continue;
-                }
-                Some(Ok(Item::Segment(segment))) => fits(&segment, greeting.payload_bytes_max).map(|()| segment),
-            };
-            let segment = match step {
-                Ok(segment) => segment,
-                Err(fault) => {
-                    made.fault = Some(fault);
-                    break StopCause::Fault;
-                }
-            };
-            let captured_at = timeline.place(&segment, self.start, self.pace, &self.clock);
-            if !self.wait(&timeline, captured_at.saturating_add(segment.duration_us)).await {
-                break StopCause::Shutdown;
-            }
-            if let Some((bytes, codecs)) = init.take() {
-                let link = links.start(bytes, codecs, captured_at)?;
-                self.offer(&links, link, &mut made).await?;
-            }
-            timeline.end = captured_at.saturating_add(segment.duration_us);
-            let fixes =
-                self.track.as_ref().map(|track| track.fixes(captured_at, segment.duration_us)).unwrap_or_default();
-            let link = links.media(segment, captured_at, fixes)?;
-            self.offer(&links, link, &mut made).await?;
-        };
-        self.stop(&mut links, cause, &mut timeline, &mut made).await?;
-        made.captured = timeline.begun.map(|(begun, _)| (begun, timeline.end));
-        Ok(made)
-    }
-
-    /// What the server said first: without it the recorder does not know where its chain goes on. `None` when stopped before.
-    async fn greeting(&mut self) -> Result<Option<Greeting>> {
-        let stop = self.stop.clone();
-        tokio::select! {
-            greeted = self.greeted.wait_for(Option::is_some) => {
-                Ok(*greeted.context(Kind::Internal, "the uplink ended early")?)
-            }
-            () = stop.cancelled() => Ok(None),
+    /// What keeps links from being made at all, and a fault of a source that has given nothing yet; a later fault of the source is
+    /// part of what was made.
+    pub(super) async fn run(&mut self, items: Option<Items>) -> Result<()> {
+        let mut items = items;
+        if self.setup.memory.own().is_none() && items.is_none() {
+            return Ok(());
         }
-    }
-
-    /// Waits, in real time, until what was captured until `end` could be here; false when recording is stopped.
-    async fn wait(&self, timeline: &Timeline, end: Micros) -> bool {
-        let (Pace::RealTime, Some((begun, released))) = (self.pace, timeline.begun) else {
-            return !self.stop.is_cancelled();
-        };
-        let due = released + Duration::from_micros(end.saturating_sub(begun));
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => true,
-            () = self.stop.cancelled() => false,
+        if !self.resume(&mut items).await? {
+            return Ok(());
         }
-    }
-
-    async fn stop(&self, links: &mut Links, cause: StopCause, timeline: &mut Timeline, made: &mut Made) -> Result<()> {
-        timeline.zero = None;
-        if links.is_recording() {
-            let link = links.stop(cause, timeline.end)?;
-            self.offer(links, link, made).await?;
+        self.mourn().await?;
+        if let Some(items) = items {
+            let cause = self.record(items).await?;
+            self.stop(cause).await?;
+            self.made.captured = self.timeline.recorded();
         }
         Ok(())
     }
 
-    /// Puts a link into the spool when it has room and the place after it is on disk.
-    async fn offer(&self, links: &Links, link: Link, made: &mut Made) -> Result<()> {
-        let bytes = link.payload.len();
-        self.spool.room_for(bytes).await;
-        if let Some(state) = self.state.clone() {
-            let place = links.place();
-            let saved = tokio::task::spawn_blocking(move || state.save_place(place)).await;
-            saved.context(Kind::Internal, "saving the chain's state died")??;
+    /// What was made so far.
+    pub(super) fn made(self) -> Made {
+        self.made
+    }
+
+    /// Finds where the chain goes on. False when stopped before, or if the source turns out to have nothing.
+    async fn resume(&mut self, items: &mut Option<Items>) -> Result<bool> {
+        if let Some(own) = self.setup.memory.own() {
+            self.links = Some(Links::new(self.setup.identity.clone(), own));
+            // A recording that is open was cut off: it ended with its last segment.
+            if own.recording.is_some() {
+                self.push(|links| links.stop(StopCause::Fault, own.end)).await?;
+            }
+            return Ok(true);
         }
-        made.links += 1;
-        made.bytes += bytes as u64;
-        made.sequences = Some((made.sequences.map_or(link.facts.sequence, |(first, _)| first), link.facts.sequence));
-        self.observer.link(link.facts.sequence, bytes);
-        self.spool.push(link).await
+        let greeting = loop {
+            let enough = |item: &Item| matches!(item, Item::Segment(_) | Item::Ask(_));
+            let wanted = items.is_some() && !self.ahead.iter().any(enough);
+            tokio::select! {
+                greeted = self.setup.greeted.wait_for(Option::is_some) => {
+                    let greeting = greeted.context(Kind::Internal, "the uplink ended early")?.clone();
+                    let Some(greeting) = greeting else { continue };
+                    break greeting;
+                }
+                item = next(items), if wanted => match item {
+                    Some(item) => self.ahead.push_back(item?),
+                    None => return Ok(false),
+                },
+                () = self.setup.stop.cancelled() => return Ok(false),
+            }
+        };
+        self.go_on(&greeting).await?;
+        Ok(true)
+    }
+
+    /// Goes on after all that the server and the recorder have heard of, and names what neither has.
+    async fn go_on(&mut self, greeting: &Greeting) -> Result<()> {
+        let held = self.setup.spool.summary().waiting;
+        let resumed = self.setup.memory.resume(greeting, &held)?;
+        let last = resumed.lost.len().saturating_sub(1);
+        // Until the last of them is durable a restart begins here again.
+        let settled = |settled| ChainState { settled, ..resumed.standing };
+        self.links = Some(Links::new(self.setup.identity.clone(), settled(resumed.lost.is_empty())));
+        for (index, range) in resumed.lost.iter().enumerate() {
+            if let Some(links) = &mut self.links {
+                links.went(ChainState { settled: index == last, ..links.standing() });
+            }
+            let (from, now) = (self.setup.memory.captured(), self.setup.clock.now());
+            self.lost(*range, (from, now.max(from)), LossCause::Restored).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the source gives. Returns why the recording ends.
+    async fn record(&mut self, mut items: Items) -> Result<StopCause> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.setup.stop.clone();
+        let spool = self.setup.spool.clone();
+        let mut greeted = self.setup.greeted.clone();
+        greeted.mark_unchanged();
+        loop {
+            let size = self.pending.as_ref().map_or(0, |(segment, _)| segment.bytes.len());
+            let due = self.pending.as_ref().and_then(|(_, placed)| placed.due);
+            let waits = self.waits();
+            let ready = async {
+                if let Some(due) = due {
+                    tokio::time::sleep_until(due).await;
+                }
+                if waits {
+                    spool.room_for(size).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(StopCause::Shutdown),
+                Some(command) = self.setup.inbox.recv() => {
+                    if let Some(cause) = self.answer(command).await? {
+                        return Ok(cause);
+                    }
+                }
+                () = spool.damage() => self.mourn().await?,
+                Ok(()) = greeted.changed() => {
+                    let greeting = greeted.borrow_and_update().clone();
+                    self.compare(greeting.as_ref()).await?;
+                }
+                _ = tick.tick(), if self.timeline.is_live() => self.look_around().await?,
+                () = ready, if self.pending.is_some() => {
+                    if let Some(cause) = self.segment().await? {
+                        return Ok(cause);
+                    }
+                }
+                item = one(&mut self.ahead, &mut items), if self.pending.is_none() => match item {
+                    Some(item) => if let Some(cause) = self.item(item).await? {
+                        return Ok(cause);
+                    },
+                    None => return Ok(StopCause::SourceEnded),
+                },
+            }
+        }
+    }
+
+    /// Whether the source waits when the spool is full.
+    fn waits(&self) -> bool {
+        self.setup.pace == Pace::Fast || !self.setup.spool.is_durable()
+    }
+
+    /// Takes an item. Returns why the recording ends with it, if it does.
+    async fn item(&mut self, item: Result<Item>) -> Result<Option<StopCause>> {
+        let limit = self.setup.greeted.borrow().as_ref().map_or(PAYLOAD_BYTES_MAX, |known| known.payload_bytes_max);
+        let fault = match item {
+            Ok(Item::Init { bytes, codecs }) => match fits_init(&bytes, limit) {
+                Ok(()) => {
+                    self.stop(StopCause::SourceEnded).await?;
+                    self.init = Some((bytes, codecs));
+                    return Ok(None);
+                }
+                Err(fault) => fault,
+            },
+            Ok(Item::Segment(segment)) => match self.fits(&segment, limit) {
+                Ok(()) => {
+                    let placed = self.timeline.place(&segment, self.setup.clock.now(), Instant::now());
+                    self.pending = Some((segment, placed));
+                    return Ok(None);
+                }
+                Err(fault) => fault,
+            },
+            Ok(Item::At(at)) => {
+                self.timeline.go_to(at, Instant::now());
+                return Ok(None);
+            }
+            Ok(Item::End(cause)) => {
+                self.init = None;
+                self.stop(cause).await?;
+                return Ok(None);
+            }
+            Ok(Item::Note(text)) => {
+                self.setup.observer.note(&text);
+                return Ok(None);
+            }
+            Ok(Item::Ask(ask)) => {
+                if let Some(ChainState { place, .. }) = self.links.as_ref().map(Links::standing) {
+                    ask.answer(Standing { sequence: place.sequence, ordinal: place.ordinal });
+                }
+                return Ok(None);
+            }
+            Err(fault) => fault,
+        };
+        if self.timeline.recorded().is_none() {
+            return Err(fault);
+        }
+        self.made.fault = Some(fault);
+        Ok(Some(StopCause::Fault))
+    }
+
+    fn fits(&self, segment: &Segment, payload_bytes_max: u32) -> Result<()> {
+        fits(segment, payload_bytes_max)?;
+        if self.setup.spool.can_ever_fit(segment.bytes.len()) {
+            return Ok(());
+        }
+        let text = format!("a segment has {} bytes, which is more than the spool may take", segment.bytes.len());
+        Err(Error::new(Kind::StorageFull, text))
+    }
+
+    /// Makes a link of the segment that waited. Returns why the recording ends instead, if there is no room.
+    async fn segment(&mut self) -> Result<Option<StopCause>> {
+        let Some((segment, placed)) = self.pending.take() else { return Ok(None) };
+        let init = self.init.take();
+        let bytes = segment.bytes.len() + init.as_ref().map_or(0, |(bytes, _)| bytes.len());
+        if !self.room(bytes).await? {
+            self.made.fault = Some(Error::new(Kind::StorageFull, "the spool is full of what must stay"));
+            return Ok(Some(StopCause::StorageFull));
+        }
+        let captured_at = self.timeline.record(placed, segment.duration_us);
+        if let Some((bytes, codecs)) = init {
+            self.push(|links| links.start(bytes.clone(), codecs.clone(), captured_at)).await?;
+            if let Some(category) = self.setup.mark.take() {
+                self.mark(category, String::new(), captured_at).await?;
+            }
+        }
+        let fixes = self.fixes(captured_at, segment.duration_us);
+        let pushed = self.push(|links| links.media(segment.clone(), captured_at, fixes.clone())).await;
+        match pushed {
+            // The file system had less room than the limit: now the limit is what it had.
+            Err(error) if error.kind() == Kind::StorageFull && self.room(bytes).await? => {
+                self.push(|links| links.media(segment, captured_at, fixes)).await?;
+            }
+            pushed => {
+                pushed?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does what was asked. Returns why the recording ends, if that was.
+    async fn answer(&mut self, command: Command) -> Result<Option<StopCause>> {
+        let answer = match command.order {
+            Order::Mark { category, note } => {
+                let at = self.timeline.now(self.setup.clock.now(), Instant::now());
+                match self.mark(category, note, at).await {
+                    Ok(sequence) => format!("ok {sequence}"),
+                    Err(error) if matches!(error.kind(), Kind::Invalid | Kind::StorageFull) => format!("error {error}"),
+                    Err(error) => return Err(error),
+                }
+            }
+            Order::Stop(cause) => {
+                let _ = command.answer.send("ok".to_owned());
+                return Ok(Some(cause));
+            }
+            Order::Status => {
+                let (held, room) = (self.setup.spool.queue().held(), self.setup.spool.room());
+                let standing = self.links.as_ref().map(Links::standing);
+                let recording = standing.is_some_and(|standing| standing.recording.is_some());
+                let next = standing.map_or(0, |standing| standing.place.sequence);
+                format!(
+                    "ok recording={recording} next={next} waiting={} waiting_bytes={} free_bytes={}",
+                    held.links, held.bytes, room.free
+                )
+            }
+        };
+        let _ = command.answer.send(answer);
+        Ok(None)
+    }
+
+    /// Raises a mark. Its sequence, once it is durable.
+    async fn mark(&mut self, category: String, note: String, at: Micros) -> Result<Sequence> {
+        if !self.room(0).await? {
+            return Err(Error::new(Kind::StorageFull, "the spool is full of what must stay"));
+        }
+        let fixes = self.fixes(at, 0);
+        self.push(|links| links.mark((category, note), MARK_SPAN, at, fixes)).await
+    }
+
+    /// Where the recorder was.
+    fn fixes(&self, at: Micros, duration_us: u64) -> Vec<Fix> {
+        self.setup.track.as_ref().map(|track| track.fixes(at, duration_us)).unwrap_or_default()
+    }
+
+    /// Once a second: has the clock been set, and is it time to say how the device is?
+    async fn look_around(&mut self) -> Result<()> {
+        let now = self.setup.clock.now();
+        if let Some((before, after)) = self.watch.look(now, Instant::now()) {
+            self.timeline.step(before, after);
+            self.room(0).await?;
+            self.push(|links| links.clock_step(before, after)).await?;
+        }
+        let recording = self.links.as_ref().is_some_and(|links| links.standing().recording.is_some());
+        self.ticks = if recording { self.ticks.wrapping_add(1) } else { 0 };
+        if recording && self.ticks.is_multiple_of(HEALTH_TICKS) && self.room(0).await? {
+            let (room, device) = (self.setup.spool.room(), &self.setup.device);
+            let health = Content::Health {
+                battery_percent: device.battery_percent(),
+                storage_free_bytes: room.free,
+                backlog_bytes: room.held,
+                temperature_centi: device.temperature_centi(),
+                firmware: FIRMWARE.to_owned(),
+            };
+            let at = self.timeline.now(now, Instant::now());
+            self.push(|links| links.small(health.clone(), at)).await?;
+        }
+        Ok(())
+    }
+
+    /// A greeting that came after the chain went on by itself: if the server has heard of more, the state was that of another
+    /// time, and what was made since is disputed.
+    async fn compare(&mut self, greeting: Option<&Greeting>) -> Result<()> {
+        let (Some(greeting), Some(links)) = (greeting, &self.links) else { return Ok(()) };
+        let place = links.standing().place;
+        let heard = greeting.newest.map(|end| end.sequence).max(greeting.reserved);
+        if let Some(heard) = heard.filter(|heard| *heard >= place.sequence) {
+            self.setup.observer.note(&format!(
+                "the server knows link {heard} of this recorder, which stands at {}: its state was put back, or another device \
+                 uses its key; a person must look",
+                place.sequence
+            ));
+            self.stop(StopCause::Fault).await?;
+            return self.go_on(greeting).await;
+        }
+        if greeting
+            .newest
+            .is_some_and(|end| end.sequence.checked_add(1) == Some(place.sequence) && end.digest != place.previous)
+        {
+            self.setup
+                .observer
+                .note("the server has another link in place of this recorder's newest: a person must look");
+        }
+        Ok(())
+    }
+
+    /// Ends the recording, if one is open.
+    async fn stop(&mut self, cause: StopCause) -> Result<()> {
+        self.timeline.pause();
+        let Some(standing) = self.links.as_ref().map(Links::standing) else { return Ok(()) };
+        if standing.recording.is_some() {
+            self.room(0).await?;
+            self.push(|links| links.stop(cause, standing.end)).await?;
+        }
+        Ok(())
+    }
+
+    /// Names what does not read back, and lets it go.
+    pub(super) async fn mourn(&mut self) -> Result<()> {
+        let damaged = self.setup.spool.take_damaged();
+        if damaged.is_empty() || (self.links.is_none() && !self.resume(&mut None).await?) {
+            return Ok(());
+        }
+        self.give_up(&damaged, LossCause::StorageFault).await
+    }
+
+    /// Sees to it that a link with so much payload has room; footage that can go makes some. False if nothing more can go.
+    async fn room(&mut self, bytes: usize) -> Result<bool> {
+        while !self.setup.spool.fits(bytes) {
+            if self.waits() {
+                tokio::select! {
+                    () = self.setup.spool.room_for(bytes) => {}
+                    () = self.setup.stop.cancelled() => return Ok(true),
+                }
+                continue;
+            }
+            let victims = self.setup.spool.victims(bytes);
+            if victims.is_empty() {
+                return Ok(false);
+            }
+            self.give_up(&victims, LossCause::StorageFull).await?;
+        }
+        Ok(true)
+    }
+
+    /// Names these links, by rising sequence, each run of neighbours with one link, and lets them go.
+    async fn give_up(&mut self, links: &[Facts], cause: LossCause) -> Result<()> {
+        let neighbours = |a: &Facts, b: &Facts| a.sequence.checked_add(1) == Some(b.sequence);
+        for run in links.chunk_by(neighbours) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            let range = SequenceRange { first: first.sequence, last: last.sequence };
+            let from = run.iter().map(|facts| facts.begin).min().unwrap_or(0);
+            let to = run.iter().map(Facts::end).max().unwrap_or(0);
+            match self.lost(range, (from, to), cause).await {
+                // The file system itself is full: then they go first.
+                Err(error) if error.kind() == Kind::StorageFull => {
+                    self.setup.spool.forget(run).await;
+                    self.lost(range, (from, to), cause).await?;
+                }
+                named => {
+                    named?;
+                    self.setup.spool.forget(run).await;
+                }
+            }
+            self.made.lost = self.made.lost.saturating_add(run.len() as u64);
+        }
+        Ok(())
+    }
+
+    async fn lost(&mut self, range: SequenceRange, span: (Micros, Micros), cause: LossCause) -> Result<()> {
+        let at = self.timeline.now(self.setup.clock.now(), Instant::now());
+        let why = match cause {
+            LossCause::StorageFull => "to make room",
+            LossCause::StorageFault => "because they do not read back",
+            LossCause::Restored => "with the state of this recorder",
+        };
+        self.setup.observer.note(&format!("links {} to {} are lost {why}", range.first, range.last));
+        self.push(|links| links.lost(range, span, cause, at)).await.map(|_| ())
+    }
+
+    /// Makes a link and puts it into the spool. Its sequence.
+    async fn push(&mut self, make: impl FnOnce(&Links) -> Result<Next>) -> Result<Sequence> {
+        let links = self.links.as_mut().ok_or_else(|| Error::new(Kind::Internal, "the chain has no place yet"))?;
+        let (link, standing) = make(links)?;
+        let (sequence, bytes) = (link.facts.sequence, link.payload.len());
+        if !self.setup.spool.push(link, standing.after()).await? {
+            return Err(Error::new(Kind::StorageFull, "the spool has no room, not even for the last words"));
+        }
+        links.went(standing);
+        self.made.links += 1;
+        self.made.bytes += bytes as u64;
+        self.made.sequences = Some((self.made.sequences.map_or(sequence, |(first, _)| first), sequence));
+        self.setup.observer.link(sequence, bytes);
+        Ok(sequence)
     }
 }
 
-impl Timeline {
-    /// The next segment begins at this time.
-    fn at(&mut self, at: Micros) {
-        self.begun.get_or_insert_with(|| (at, Instant::now()));
-        self.end = at;
-        self.zero = None;
-    }
+async fn next(items: &mut Option<Items>) -> Option<Result<Item>> {
+    items.as_mut()?.recv().await
+}
 
-    /// Device clock at the first sample of `segment`. In real time the first segment is released at once, so it was begun
-    /// its own length ago.
-    fn place(&mut self, segment: &Segment, start: Option<Micros>, pace: Pace, clock: &Clock) -> Micros {
-        if self.begun.is_none() {
-            let length = if pace == Pace::RealTime { segment.duration_us } else { 0 };
-            let begun = start.unwrap_or_else(|| clock.now().saturating_sub(length));
-            let now = Instant::now();
-            self.begun = Some((begun, now.checked_sub(Duration::from_micros(length)).unwrap_or(now)));
-            self.end = begun;
-        }
-        let (at, decode_time_us) = *self.zero.get_or_insert((self.end, segment.decode_time_us));
-        at.saturating_add(segment.decode_time_us.saturating_sub(decode_time_us))
+/// The next item: one that was read ahead, or else of the source.
+async fn one(ahead: &mut VecDeque<Item>, items: &mut Items) -> Option<Result<Item>> {
+    match ahead.pop_front() {
+        Some(item) => Some(Ok(item)),
+        None => items.recv().await,
     }
 }
 
@@ -232,59 +545,4 @@ fn fits_init(init: &Bytes, payload_bytes_max: u32) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const AT: Micros = 1_768_641_242_000_000;
-
-    fn segment(decode_time_us: u64, duration_us: u64) -> Segment {
-        Segment { bytes: Bytes::from_static(b"0123456789"), decode_time_us, duration_us, independent: true }
-    }
-
-    fn timeline() -> Timeline {
-        Timeline { begun: None, end: 0, zero: None }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn times_follow_the_decode_times_from_the_start_that_was_given() {
-        let mut timeline = timeline();
-        let mut place = |at| timeline.place(&segment(at, 2_000_000), Some(AT), Pace::Fast, &Clock::fixed(5));
-        assert_eq!([place(700), place(2_000_700), place(9_000_700)], [AT, AT + 2_000_000, AT + 9_000_000]);
-        assert_eq!(place(0), AT, "a time before the first sample is that of the first");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_recording_goes_on_where_the_last_one_ended() {
-        let mut timeline = timeline();
-        timeline.place(&segment(0, 2_000_000), Some(AT), Pace::Fast, &Clock::fixed(5));
-        timeline.end = AT + 2_000_000;
-        timeline.zero = None;
-        assert_eq!(timeline.place(&segment(77, 1), Some(AT), Pace::Fast, &Clock::fixed(5)), AT + 2_000_000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_source_that_knows_its_time_is_recorded_at_that_time() {
-        let mut timeline = timeline();
-        let place = |timeline: &mut Timeline, at| timeline.place(&segment(at, 1), None, Pace::Fast, &Clock::fixed(5));
-        timeline.at(AT);
-        assert_eq!([place(&mut timeline, 70), place(&mut timeline, 90)], [AT, AT + 20]);
-        timeline.at(AT - 1_000);
-        assert_eq!([place(&mut timeline, 0), place(&mut timeline, 30)], [AT - 1_000, AT - 970], "also back in time");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn in_real_time_the_first_segment_has_just_been_captured() {
-        let place = |pace| timeline().place(&segment(0, 2_000_000), None, pace, &Clock::fixed(AT));
-        assert_eq!((place(Pace::RealTime), place(Pace::Fast)), (AT - 2_000_000, AT));
-    }
-
-    #[test]
-    fn a_segment_that_the_server_does_not_take_is_a_fault_that_says_what_to_do() {
-        assert!(fits(&segment(0, 1), 10).is_ok());
-        assert!(fits(&segment(0, 1), 9).unwrap_err().context().contains("-frag_duration"));
-        let init = Bytes::from(vec![0; 1_048_577]);
-        assert!(fits_init(&init.slice(1..), 33_554_432).is_ok());
-        assert!(fits_init(&init.slice(1..), 65_536).unwrap_err().context().contains("takes 65536"));
-        assert!(fits_init(&init, 33_554_432).unwrap_err().context().contains("takes 1048576"));
-    }
-}
+mod tests;

@@ -48,7 +48,7 @@ pub(super) async fn send(
     in_flight_max: usize,
 ) -> Result<(), Stopped> {
     let mut begun: Vec<Begun> = Vec::new();
-    let mut opening: Option<Pin<Box<dyn Future<Output = Result<Option<Begun>, Stopped>> + Send + '_>>> = None;
+    let mut opening: Option<Opening<'_>> = None;
     let mut window = WINDOW_FIRST_BYTES;
     connection.set_send_window(window);
     let mut adjusts = Instant::now() + WAIT_MAX;
@@ -120,6 +120,9 @@ fn window_after(window: u64, is_full: bool, rtt: Duration, rtt_min: Duration, co
     let bound = congestion_window.saturating_mul(2).saturating_add(WINDOW_FIRST_BYTES / 2);
     scaled.min(bound).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end())
 }
+
+/// A link that is being read and given a stream.
+type Opening<'a> = Pin<Box<dyn Future<Output = Result<Option<Begun>, Stopped>> + Send + 'a>>;
 
 /// A link that has a stream and is not yet written to its end.
 struct Begun {

@@ -192,7 +192,12 @@ impl<'a> Session<'a> {
         self.queue().durable(&welcome.durable);
         self.uplink.identity.hear(welcome.clock, self.uplink.clock.now());
         self.in_flight_max = usize::try_from(welcome.links_in_flight_max).unwrap_or(1).clamp(1, IN_FLIGHT_MAX);
-        let greeting = Greeting { newest: welcome.newest, payload_bytes_max: welcome.payload_bytes_max };
+        let greeting = Greeting {
+            newest: welcome.newest,
+            reserved: welcome.reserved,
+            durable: welcome.durable.clone(),
+            payload_bytes_max: welcome.payload_bytes_max,
+        };
         self.uplink.greeting.send_if_modified(|seen| seen.is_none() && seen.replace(greeting).is_none());
         self.uplink.observer.connected(&self.connection);
         self.uplink.observer.note(&format!("connected to {}", self.uplink.gateways.name()));

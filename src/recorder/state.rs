@@ -1,8 +1,8 @@
-//! What a recorder remembers on disk: the next place in its chain, and its newest receipt.
+//! What a recorder keeps beside its identity: the lock of the chain, the newest receipt, and the directory of the spool, in
+//! whose newest file the chain's next place stands.
 //!
-//! `chain.state` is written, synced and renamed into place before the link that takes the place is offered, so that no
-//! sequence is ever used twice: after a crash a sequence may be missing, which is a visible gap, never a fork.
-//! `chain.lock` is held while the recorder runs, so that two processes cannot use one identity.
+//! `chain.lock` is held while the recorder runs, so that two processes cannot use one identity. `chain.state`, where older
+//! versions wrote the next place, is read as long as the spool has never held a link.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use aigaq_proto::message::{ChainEnd, Receipt};
+use aigaq_proto::message::Receipt;
 use aigaq_proto::{Digest, Micros, Sequence};
 
 use crate::error::{Context, Error, Kind, Result};
 
 const CHAIN: &str = "chain.state";
 const LOCK: &str = "chain.lock";
+const SPOOL: &str = "spool";
 const RECEIPT: &str = "last_receipt";
 
 /// The next place in the chain.
@@ -29,26 +30,6 @@ pub(super) struct Place {
     pub(super) previous: Digest,
     /// Number of the next segment.
     pub(super) ordinal: u64,
-}
-
-impl Place {
-    /// Where a recorder goes on that remembers `local` and meets a server that knows `newest`.
-    ///
-    /// A recorder that lost its state, or was restored to an old one, goes on after the server's newest link. How many
-    /// segments it made before is then not known; the number of all links is no smaller, so no ordinal is used twice.
-    ///
-    /// # Errors
-    /// [`Kind::Invalid`] if the chain is at the end of the sequences.
-    pub(super) fn resolve(local: Option<Self>, newest: Option<ChainEnd>) -> Result<Self> {
-        let beginning = Self { sequence: 0, previous: Digest::ZERO, ordinal: 0 };
-        let here = local.unwrap_or(beginning);
-        let Some(newest) = newest else { return Ok(here) };
-        if newest.sequence < here.sequence {
-            return Ok(here);
-        }
-        let sequence = newest.sequence.checked_add(1).ok_or_else(|| Error::new(Kind::Invalid, "the chain is full"))?;
-        Ok(Self { sequence, previous: newest.digest, ordinal: here.ordinal.max(sequence) })
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -113,7 +94,7 @@ impl StateDir {
         Ok(Self { dir: dir.to_owned(), _lock: lock })
     }
 
-    /// The next place in the chain; `None` if nothing was ever recorded here.
+    /// The next place in the chain as an older version wrote it; `None` if none did.
     ///
     /// # Errors
     /// [`Kind::Damaged`] if the file cannot be understood.
@@ -126,13 +107,9 @@ impl StateDir {
         Ok(Some(Place { sequence: file.next_sequence, previous, ordinal: file.next_ordinal }))
     }
 
-    /// Remembers the next place. Durable on return.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] if it cannot be written.
-    pub(super) fn save_place(&self, place: Place) -> Result<()> {
-        let (next_sequence, next_ordinal) = (place.sequence, place.ordinal);
-        self.write(CHAIN, &ChainFile { next_sequence, last_digest: place.previous.to_string(), next_ordinal }, true)
+    /// Where the spool is.
+    pub(super) fn spool(&self) -> PathBuf {
+        self.dir.join(SPOOL)
     }
 
     /// The newest receipt; `None` if there is none, or only one that cannot be read: it is not needed to go on.
@@ -190,34 +167,14 @@ mod tests {
         Place { sequence, previous: Digest([digest; 32]), ordinal }
     }
 
-    fn newest(sequence: Sequence) -> Option<ChainEnd> {
-        Some(ChainEnd { sequence, digest: Digest([9; 32]) })
-    }
-
-    #[test]
-    fn a_new_recorder_begins_at_zero() {
-        assert_eq!(Place::resolve(None, None).unwrap(), place(0, 0, 0));
-    }
-
-    #[test]
-    fn a_recorder_goes_on_where_it_stopped() {
-        assert_eq!(Place::resolve(Some(place(7, 1, 5)), newest(6)).unwrap(), place(7, 1, 5));
-        assert_eq!(Place::resolve(Some(place(7, 1, 5)), None).unwrap(), place(7, 1, 5));
-    }
-
-    #[test]
-    fn a_recorder_whose_state_is_lost_or_old_goes_on_after_the_server() {
-        assert_eq!(Place::resolve(None, newest(6)).unwrap(), place(7, 9, 7));
-        assert_eq!(Place::resolve(Some(place(3, 1, 2)), newest(6)).unwrap(), place(7, 9, 7));
-        assert!(Place::resolve(None, newest(u64::MAX)).is_err());
-    }
-
     #[test]
     fn what_is_remembered_is_read_again_and_only_by_one_process() {
         let dir = tempfile::tempdir().unwrap();
         let state = StateDir::open(dir.path()).unwrap();
         assert_eq!((state.place().unwrap(), state.receipt()), (None, None));
-        state.save_place(place(7, 1, 5)).unwrap();
+        let digest = Digest([1; 32]);
+        let text = format!("next_sequence = 7\nlast_digest = \"{digest}\"\nnext_ordinal = 5\n");
+        std::fs::write(dir.path().join(CHAIN), text).unwrap();
         let receipt = Receipt {
             sequence: 6,
             digest: Digest([1; 32]),

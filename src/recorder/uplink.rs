@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use aigaq_proto::close::Code;
 use aigaq_proto::message::{ChainEnd, Receipt};
-use aigaq_proto::{Digest, RecorderId};
+use aigaq_proto::{Digest, RecorderId, Sequence, SequenceRange};
 
 pub(super) use super::ending::End;
 use super::ending::{self, AWAY};
@@ -35,10 +35,14 @@ const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 /// What the server said first.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Greeting {
     /// The newest link that it has of this recorder.
     pub(super) newest: Option<ChainEnd>,
+    /// The greatest sequence that it has heard of.
+    pub(super) reserved: Option<Sequence>,
+    /// The sequences that it has.
+    pub(super) durable: Vec<SequenceRange>,
     /// Greatest payload that it takes, bytes.
     pub(super) payload_bytes_max: u32,
 }

@@ -1,4 +1,12 @@
-//! What is known of a link without reading it.
+//! What is known of a link without reading it, and the name that its file gets from that.
+//!
+//! The name carries everything that order, requests and room need, so that a spool of many gigabytes opens by listing a
+//! directory. It is a hint for all but the sequence: what goes to the server comes out of the file and is verified.
+//!
+//! ```text
+//! 00000000000002a6-000648a1b3c2d400-001e8480-00080000-00f7-m
+//! sequence         begin            span     payload  prelude, kind     (hexadecimal)
+//! ```
 
 use aigaq_proto::{Content, LinkHeader, Micros, Sequence};
 
@@ -15,6 +23,24 @@ pub(in crate::recorder) enum LinkKind {
 }
 
 impl LinkKind {
+    const LETTERS: [(Self, &'static str); 7] = [
+        (Self::Start, "s"),
+        (Self::Media, "m"),
+        (Self::Mark, "k"),
+        (Self::Health, "h"),
+        (Self::Stop, "p"),
+        (Self::ClockStep, "c"),
+        (Self::Lost, "l"),
+    ];
+
+    fn letter(self) -> &'static str {
+        Self::LETTERS.iter().find(|(kind, _)| *kind == self).map_or("", |(_, letter)| letter)
+    }
+
+    fn of_letter(letter: &str) -> Option<Self> {
+        Self::LETTERS.iter().find(|(_, known)| *known == letter).map(|(kind, _)| *kind)
+    }
+
     /// The kind of a link that states this.
     pub(in crate::recorder) fn of(content: &Content) -> Self {
         match content {
@@ -83,5 +109,26 @@ impl Facts {
     /// Whether it goes before everything else: a mark or a stop.
     pub(in crate::recorder) fn urgent(&self) -> bool {
         matches!(self.kind, LinkKind::Mark | LinkKind::Stop)
+    }
+
+    /// The name of its file.
+    pub(super) fn file_name(&self) -> String {
+        let Self { sequence, begin, span, bytes, prelude, kind } = self;
+        format!("{sequence:016x}-{begin:016x}-{span:08x}-{bytes:08x}-{prelude:04x}-{}", kind.letter())
+    }
+
+    /// Reads a name; `None` if it is none that [`Facts::file_name`] gives.
+    pub(super) fn of_file_name(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let mut hex = |digits: usize| {
+            let part = parts.next().filter(|part| part.len() == digits)?;
+            u64::from_str_radix(part, 16).ok()
+        };
+        let (sequence, begin) = (hex(16)?, hex(16)?);
+        let (span, bytes, prelude) = (hex(8)?, hex(8)?, hex(4)?);
+        let kind = LinkKind::of_letter(parts.next()?)?;
+        let (span, bytes) = (u32::try_from(span).ok()?, u32::try_from(bytes).ok()?);
+        let facts = Self { sequence, begin, span, bytes, prelude: u16::try_from(prelude).ok()?, kind };
+        (facts.file_name() == name).then_some(facts)
     }
 }

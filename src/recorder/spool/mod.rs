@@ -1,43 +1,89 @@
-//! The spool: links that have no receipt yet. Bounded by bytes; when it is full the source is not read.
+//! The spool: links that have no receipt yet. A link leaves only when its receipt was verified ([`Spool::settle`]), when the
+//! server will never take it ([`Spool::give_up`]), or when a signed `Lost` link names it ([`Spool::forget`]).
 //!
-//! This one lives in memory: links that wait are lost with the process, and their sequences stay missing. A link leaves only
-//! through [`Spool::settle`] (its receipt was verified) or [`Spool::give_up`] (the server will never take it). Here are the
-//! links; what goes next, and what is under way, is the [`Queue`]'s, which knows a few bytes of each.
+//! On a device the links are files ([`disk`]) and in memory there are only the [`Facts`] of each: a link is durable before it
+//! is offered, and it is read again, and verified, when it is sent. For load and for demonstrations they may live in memory;
+//! such links are lost with the process. What goes next, and what is under way, is the [`Queue`]'s.
 
+mod disk;
 mod facts;
+mod file;
 pub(super) mod queue;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use aigaq_proto::message::SpoolSummary;
-use aigaq_proto::{Digest, Sequence};
+use aigaq_proto::{Digest, RecorderId, Sequence};
 
 use super::links::Link;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Context, Kind, Result};
+pub(super) use disk::Last;
+use disk::{Disk, NotWritten};
 pub(super) use facts::Facts;
+pub(super) use file::After;
 use queue::{Left, Queue};
 
-/// Greatest number of links held; small links are bounded by it.
+/// Greatest number of links held in memory; small links are bounded by it.
 const LINKS_MAX: usize = 512;
+/// What footage leaves of the limit to marks, stops and the links that say what is lost: a part of the limit, and at most so
+/// many bytes.
+const SPARE_PART: u64 = 8;
+const SPARE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Links that wait for their receipts.
 #[derive(Debug)]
 pub(super) struct Spool {
-    bytes_max: u64,
-    links: Mutex<BTreeMap<Sequence, Link>>,
+    bodies: Bodies,
     queue: Queue,
+    /// Files that did not read back and that no `Lost` link names yet.
+    damaged: Mutex<Vec<Facts>>,
+    damage: Notify,
     /// Something left.
-    room: Notify,
+    left: Notify,
+}
+
+#[derive(Debug)]
+enum Bodies {
+    Memory { bytes_max: u64, links: Mutex<BTreeMap<Sequence, Link>> },
+    Disk(Arc<Disk>),
+}
+
+/// What is left of the limit, and what is to be kept free, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) free: u64,
+    pub(super) held: u64,
 }
 
 impl Spool {
-    /// Holds so many bytes of payload; a single larger link is taken alone.
-    pub(super) fn new(bytes_max: u64, clock: Clock) -> Self {
-        Self { bytes_max, links: Mutex::default(), queue: Queue::new(clock), room: Notify::new() }
+    /// A spool in memory that holds so many bytes of payload; a single larger link is taken alone.
+    pub(super) fn in_memory(bytes_max: u64, clock: Clock) -> Self {
+        Self::of(Bodies::Memory { bytes_max, links: Mutex::default() }, clock)
+    }
+
+    /// The spool of `recorder` in `dir` with everything that it holds, and what its newest file says. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if the directory cannot be used.
+    pub(super) fn open(dir: &Path, recorder: RecorderId, bytes_max: u64, clock: Clock) -> Result<(Self, Last)> {
+        let (disk, found) = Disk::open(dir, recorder, bytes_max)?;
+        let spool = Self::of(Bodies::Disk(Arc::new(disk)), clock);
+        spool.queue.found(found.links);
+        for facts in found.damaged {
+            spool.queue.found([facts]);
+            spool.damaged_now(facts);
+        }
+        Ok((spool, found.last))
+    }
+
+    fn of(bodies: Bodies, clock: Clock) -> Self {
+        let (damage, left) = (Notify::new(), Notify::new());
+        Self { bodies, queue: Queue::new(clock), damaged: Mutex::default(), damage, left }
     }
 
     /// What goes next, and what is under way.
@@ -45,33 +91,90 @@ impl Spool {
         &self.queue
     }
 
-    fn links(&self) -> MutexGuard<'_, BTreeMap<Sequence, Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether links outlive the process.
+    pub(super) fn is_durable(&self) -> bool {
+        matches!(self.bodies, Bodies::Disk(_))
     }
 
-    /// Waits until a link of this size has room. Cancel-safe.
-    pub(super) async fn room_for(&self, bytes: usize) {
-        loop {
-            let room = self.room.notified();
-            let held = self.queue.held();
-            let fits = held.bytes.saturating_add(bytes as u64) <= self.bytes_max && held.links < LINKS_MAX;
-            if bytes == 0 || held.links == 0 || fits {
-                return;
+    /// Whether a link with so much payload has room now. Footage leaves some to small links.
+    pub(super) fn fits(&self, payload: usize) -> bool {
+        match &self.bodies {
+            Bodies::Memory { bytes_max, .. } => {
+                let held = self.queue.held();
+                let fits = held.bytes.saturating_add(payload as u64) <= *bytes_max && held.links < LINKS_MAX;
+                payload == 0 || held.links == 0 || fits
             }
-            room.await;
+            Bodies::Disk(disk) => {
+                let (limit, used) = disk.room();
+                let spare = if payload == 0 { 0 } else { spare(limit) };
+                used.saturating_add(disk.size_max(payload as u64)).saturating_add(spare) <= limit
+            }
         }
     }
 
-    /// Takes a link that was just made.
+    /// Whether a link with so much payload would have room if everything else left.
+    pub(super) fn can_ever_fit(&self, payload: usize) -> bool {
+        match &self.bodies {
+            Bodies::Memory { .. } => true,
+            Bodies::Disk(disk) => {
+                let limit = disk.room().0;
+                disk.size_max(payload as u64).saturating_add(disk.size_max(0)).saturating_add(spare(limit)) <= limit
+            }
+        }
+    }
+
+    /// Waits until a link of this size has room. Cancel-safe.
+    pub(super) async fn room_for(&self, payload: usize) {
+        loop {
+            let left = self.left.notified();
+            if self.fits(payload) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// The oldest segments that may go so that a link with so much payload has room; empty if that is not enough. More than
+    /// needed go at once, so that what names them stays small.
+    pub(super) fn victims(&self, payload: usize) -> Vec<Facts> {
+        let Bodies::Disk(disk) = &self.bodies else { return Vec::new() };
+        let (limit, used) = disk.room();
+        let wanted =
+            used.saturating_add(disk.size_max(payload as u64)).saturating_add(spare(limit)).saturating_sub(limit);
+        let (mut freed, mut last) = (0_u64, None);
+        let victims = self.queue.victims(|facts| {
+            // A link that names them takes room as well.
+            let named = if last.is_some_and(|last: u64| last.checked_add(1) == Some(facts.sequence)) {
+                0
+            } else {
+                disk.block()
+            };
+            last = Some(facts.sequence);
+            freed = freed.saturating_add(disk.size(facts)).saturating_sub(named);
+            freed >= wanted.max(limit / 64)
+        });
+        if freed >= wanted { victims } else { Vec::new() }
+    }
+
+    /// Takes a link that was just made, with which the chain stands as `after` says. Where links are files it is durable
+    /// on return. False if there is no room: then nothing has changed.
     ///
     /// # Errors
-    /// What keeps it from being kept.
-    #[expect(clippy::unused_async, reason = "a spool that is durable waits here")]
-    pub(super) async fn push(&self, link: Link) -> Result<()> {
+    /// That storage failed: nothing more may be pushed.
+    pub(super) async fn push(&self, link: Link, after: After) -> Result<bool> {
         let facts = link.facts;
-        self.links().insert(facts.sequence, link);
+        match &self.bodies {
+            Bodies::Memory { links, .. } => {
+                lock(links).insert(facts.sequence, link);
+            }
+            Bodies::Disk(disk) => match on_disk(disk, move |disk| disk.write(&link, &after)).await? {
+                Ok(()) => {}
+                Err(NotWritten::Full) => return Ok(false),
+                Err(NotWritten::Failed(error)) => return Err(error),
+            },
+        }
         self.queue.push(facts);
-        Ok(())
+        Ok(true)
     }
 
     /// No link will be pushed any more.
@@ -79,47 +182,133 @@ impl Spool {
         self.queue.close();
     }
 
-    /// The link, to be sent now; `None` if it has left meanwhile.
+    /// The link, to be sent now; `None` if it has left meanwhile or does not read back.
     ///
     /// # Errors
-    /// That it cannot be read.
-    #[expect(clippy::unused_async, reason = "a spool that is durable reads here")]
+    /// A failure here, never one of the link's file.
     pub(super) async fn load(&self, sequence: Sequence) -> Result<Option<Link>> {
-        Ok(self.links().get(&sequence).cloned())
+        let Some(facts) = self.queue.facts(sequence) else { return Ok(None) };
+        match &self.bodies {
+            Bodies::Memory { links, .. } => Ok(lock(links).get(&sequence).cloned()),
+            Bodies::Disk(disk) => {
+                let read = on_disk(disk, move |disk| disk.read(&facts)).await?;
+                if read.is_err() && self.queue.facts(sequence).is_some() {
+                    self.damaged_now(facts);
+                }
+                Ok(read.ok())
+            }
+        }
     }
 
-    /// The digest of a link, to claim it; `None` if it has left.
+    /// The digest of a link, to claim it; `None` if it has left or does not read back.
     ///
     /// # Errors
-    /// That it cannot be read.
-    #[expect(clippy::unused_async, reason = "a spool that is durable reads here")]
+    /// A failure here, never one of the link's file.
     pub(super) async fn digest(&self, sequence: Sequence) -> Result<Option<Digest>> {
-        Ok(self.links().get(&sequence).map(|link| link.digest))
+        let Some(facts) = self.queue.facts(sequence) else { return Ok(None) };
+        match &self.bodies {
+            Bodies::Memory { links, .. } => Ok(lock(links).get(&sequence).map(|link| link.digest)),
+            Bodies::Disk(disk) => {
+                let read = on_disk(disk, move |disk| disk.digest(&facts)).await?;
+                if read.is_err() && self.queue.facts(sequence).is_some() {
+                    self.damaged_now(facts);
+                }
+                Ok(read.ok())
+            }
+        }
+    }
+
+    /// The link stays where it is, out of the way, until a `Lost` link names it.
+    fn damaged_now(&self, facts: Facts) {
+        self.queue.shelve(facts.sequence);
+        let mut damaged = lock(&self.damaged);
+        if !damaged.contains(&facts) {
+            damaged.push(facts);
+        }
+        drop(damaged);
+        self.damage.notify_one();
+    }
+
+    /// Waits until some link is found not to read back. Cancel-safe.
+    pub(super) async fn damage(&self) {
+        self.damage.notified().await;
+    }
+
+    /// Links that do not read back, by rising sequence, each told once.
+    pub(super) fn take_damaged(&self) -> Vec<Facts> {
+        let mut damaged = std::mem::take(&mut *lock(&self.damaged));
+        damaged.sort_unstable_by_key(|facts| facts.sequence);
+        damaged
     }
 
     /// The link's receipt was verified: it leaves.
-    #[expect(clippy::unused_async, reason = "a spool that is durable deletes here")]
     pub(super) async fn settle(&self, sequence: Sequence) -> Option<Left> {
-        self.remove(sequence)
+        self.leave(sequence, |disk, facts| disk.remove(facts)).await
     }
 
-    /// The server will never take the link: it leaves. Whether it was there.
-    #[expect(clippy::unused_async, reason = "a spool that is durable puts it aside here")]
+    /// The server will never take the link: it leaves. Whether it was there. Where links are files it stays for a person as
+    /// long as there is room.
     pub(super) async fn give_up(&self, sequence: Sequence) -> bool {
-        self.remove(sequence).is_some()
+        self.leave(sequence, |disk, facts| disk.put_aside(facts)).await.is_some()
     }
 
-    fn remove(&self, sequence: Sequence) -> Option<Left> {
-        self.links().remove(&sequence);
-        let left = self.queue.remove(sequence)?;
-        self.room.notify_one();
-        Some(left)
+    /// A durable `Lost` link names these: they leave.
+    pub(super) async fn forget(&self, links: &[Facts]) {
+        for facts in links {
+            self.leave(facts.sequence, |disk, facts| disk.remove(facts)).await;
+        }
+    }
+
+    /// A file that cannot be deleted is sent again one day, and gets the same receipt; until then it takes its room.
+    async fn leave(
+        &self,
+        sequence: Sequence,
+        how: impl FnOnce(&Disk, &Facts) -> Result<()> + Send + 'static,
+    ) -> Option<Left> {
+        let facts = self.queue.facts(sequence)?;
+        let left = self.queue.remove(sequence);
+        match &self.bodies {
+            Bodies::Memory { links, .. } => {
+                lock(links).remove(&sequence);
+            }
+            Bodies::Disk(disk) => {
+                if let Ok(Err(error)) | Err(error) = on_disk(disk, move |disk| how(disk, &facts)).await {
+                    tracing::warn!(%error, "a link that is done with stays in the spool");
+                }
+            }
+        }
+        self.left.notify_waiters();
+        left
     }
 
     /// What is held, for the server.
     pub(super) fn summary(&self) -> SpoolSummary {
         self.queue.summary()
     }
+
+    /// What is left for recordings, and what is held, bytes.
+    pub(super) fn room(&self) -> Room {
+        let held = self.queue.held().bytes;
+        match &self.bodies {
+            Bodies::Memory { bytes_max, .. } => Room { free: bytes_max.saturating_sub(held), held },
+            Bodies::Disk(disk) => Room { free: disk.free(), held },
+        }
+    }
+}
+
+fn spare(limit: u64) -> u64 {
+    (limit / SPARE_PART).min(SPARE_BYTES_MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Disk work runs to its end on a thread that may block, whatever becomes of the caller.
+async fn on_disk<T: Send + 'static>(disk: &Arc<Disk>, work: impl FnOnce(&Disk) -> T + Send + 'static) -> Result<T> {
+    let disk = Arc::clone(disk);
+    let done = tokio::task::spawn_blocking(move || work(&disk)).await;
+    done.context(Kind::Internal, "the spool's thread died")
 }
 
 #[cfg(test)]

@@ -93,7 +93,6 @@ impl Queue {
     }
 
     /// Takes links that were there when the recorder began, in any order: they are backlog.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a spool that is durable finds links when it opens"))]
     pub(in crate::recorder) fn found(&self, links: impl IntoIterator<Item = Facts>) {
         self.change(|places| places.found(links.into_iter()));
     }
@@ -168,6 +167,22 @@ impl Queue {
     /// The digest that the receipt of a link must have: of one that is in flight or claimed.
     pub(in crate::recorder) fn digest(&self, sequence: Sequence) -> Option<Digest> {
         self.inner().places.digest(sequence)
+    }
+
+    /// What is known of a link that is held.
+    pub(in crate::recorder) fn facts(&self, sequence: Sequence) -> Option<Facts> {
+        self.inner().places.facts(sequence)
+    }
+
+    /// The oldest segments that may make room for newer ones, until `enough` says so: neither asked for, nor under way, nor
+    /// near a mark.
+    pub(in crate::recorder) fn victims(&self, enough: impl FnMut(&Facts) -> bool) -> Vec<Facts> {
+        self.inner().places.victims(enough)
+    }
+
+    /// The link is held but not sent.
+    pub(in crate::recorder) fn shelve(&self, sequence: Sequence) {
+        self.change(|places| places.leave_places(sequence));
     }
 
     /// The link leaves. `None` if it is not held.

@@ -45,6 +45,8 @@ fn ranges<const N: usize>(ranges: [(Sequence, Sequence); N]) -> [SequenceRange; 
     ranges.map(|(first, last)| SequenceRange { first, last })
 }
 
+const AFTER: After = After { ordinal: 0, recording: None, end: 0, settled: true };
+
 async fn next(queue: &Queue) -> (Sequence, Class) {
     let ticket = queue.next(None, 8).await.unwrap();
     (ticket.sequence, ticket.class)
@@ -145,8 +147,8 @@ async fn what_the_server_has_is_claimed_and_sent_only_if_it_has_it_not() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_spool_waits_for_a_receipt() {
-    let spool = Spool::new(10, Clock::fixed(NOW));
-    spool.push(link(0, 8)).await.unwrap();
+    let spool = Spool::in_memory(10, Clock::fixed(NOW));
+    spool.push(link(0, 8), AFTER).await.unwrap();
     spool.room_for(2).await;
     spool.room_for(0).await;
     assert!(late(spool.room_for(3)).await);
@@ -228,8 +230,8 @@ async fn what_was_in_flight_when_the_connection_broke_is_sent_again() {
 
 #[tokio::test]
 async fn a_closed_spool_ends_when_its_last_link_leaves() {
-    let spool = Spool::new(100, Clock::fixed(NOW));
-    spool.push(link(0, 1)).await.unwrap();
+    let spool = Spool::in_memory(100, Clock::fixed(NOW));
+    spool.push(link(0, 1), AFTER).await.unwrap();
     next(spool.queue()).await;
     spool.close();
     assert!(spool.give_up(0).await);
@@ -245,4 +247,94 @@ fn the_summary_names_runs_and_times() {
     assert_eq!(summary.waiting, ranges([(3, 4), (6, 6)]));
     assert_eq!((summary.bytes, summary.oldest, summary.newest), (15, Some(NOW + 30), Some(NOW + 70)));
     assert!(queue.holds_any(5..7) && !queue.holds_any(5..6) && !queue.holds_any(7..5));
+}
+
+/// A spool on disk of so many bytes with links 0 to `count` − 1, each with a block and a bit.
+async fn on_disk_with(dir: &Path, bytes: u64, count: u64) -> Spool {
+    let (spool, _) = Spool::open(dir, disk::tests::ID, bytes, Clock::fixed(NOW)).unwrap();
+    for sequence in 0..count {
+        assert!(spool.push(disk::tests::link_at(sequence, &[7; 5000]), AFTER).await.unwrap());
+    }
+    spool
+}
+
+#[tokio::test]
+async fn links_on_disk_are_offered_again_after_a_restart_and_leave_with_their_receipt() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(on_disk_with(dir.path(), 1 << 20, 3).await);
+    let (spool, _) = Spool::open(dir.path(), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
+    assert_eq!(next(spool.queue()).await, (0, Class::Backlog));
+    let link = spool.load(0).await.unwrap().unwrap();
+    assert_eq!((link.facts.sequence, link.payload.len()), (0, 5000));
+    assert_eq!(spool.settle(0).await.unwrap().bytes, 5000);
+    drop(spool);
+    let (spool, _) = Spool::open(dir.path(), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
+    assert_eq!(spool.summary().waiting, [SequenceRange { first: 1, last: 2 }]);
+    spool.settle(1).await;
+    assert_eq!(spool.queue().held().links, 1);
+}
+
+#[tokio::test]
+async fn a_link_that_does_not_read_back_waits_for_the_link_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = on_disk_with(dir.path(), 1 << 20, 3).await;
+    let facts = spool.queue().facts(1).unwrap();
+    let path = dir.path().join(facts.file_name());
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(spool.load(1).await.unwrap().is_none());
+    spool.damage().await;
+    assert_eq!(spool.take_damaged(), [facts]);
+    assert_eq!((spool.take_damaged().len(), spool.queue().held().links), (0, 3));
+    spool.queue().disconnected();
+    assert_eq!((next(spool.queue()).await.0, next(spool.queue()).await.0), (0, 2), "it is not sent");
+    spool.forget(&[facts]).await;
+    assert!(!path.exists() && spool.queue().held().links == 2);
+}
+
+#[tokio::test]
+async fn the_oldest_footage_makes_room_unless_it_was_asked_for_or_is_near_a_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    // Each link takes two blocks, footage leaves 64 KiB / 8 to others.
+    let spool = on_disk_with(dir.path(), 65_536, 6).await;
+    assert!(!spool.fits(5000) && spool.fits(0) && spool.can_ever_fit(5000) && !spool.can_ever_fit(60_000));
+    let sequences = |spool: &Spool| spool.victims(5000).iter().map(|facts| facts.sequence).collect::<Vec<_>>();
+    assert_eq!(sequences(&spool), [1, 2], "the start stays");
+    next(spool.queue()).await;
+    assert_eq!(next(spool.queue()).await.0, 1);
+    assert_eq!(sequences(&spool), [2, 3], "what is under way stays");
+    let begin = spool.queue().facts(2).unwrap().begin;
+    spool.queue().request(Request { id: 1, from: begin, to: begin + 1, expires: NOW + 99 });
+    assert_eq!(sequences(&spool), [3, 4], "what was asked for stays");
+}
+
+#[tokio::test]
+async fn footage_near_a_mark_does_not_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = on_disk_with(dir.path(), 65_536, 5).await;
+    assert!(spool.push(disk::tests::link_at(5, b""), AFTER).await.unwrap());
+    assert!(!spool.fits(5000));
+    assert_eq!(spool.victims(5000), []);
+}
+
+#[tokio::test]
+async fn a_link_that_the_server_never_takes_stays_until_its_room_is_needed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = on_disk_with(dir.path(), 65_536, 2).await;
+    let facts = spool.queue().facts(0).unwrap();
+    assert!(spool.give_up(0).await);
+    let aside = dir.path().join(format!("aside-{}", facts.file_name()));
+    assert!(aside.exists());
+    for sequence in 2..8 {
+        assert!(spool.push(disk::tests::link_at(sequence, &[7; 5000]), AFTER).await.unwrap());
+    }
+    assert!(aside.exists());
+    assert!(spool.push(disk::tests::link_at(8, &[7; 5000]), AFTER).await.unwrap());
+    assert!(!aside.exists());
+    assert!(!spool.push(disk::tests::link_at(9, &[7; 5000]), AFTER).await.unwrap(), "the rest stays");
+    assert!(spool.give_up(8).await);
+    let (spool, last) = Spool::open(dir.path(), disk::tests::ID, 65_536, Clock::fixed(NOW)).unwrap();
+    assert!(matches!(last, Last::Known { end, own: true, .. } if end.sequence == 8), "{last:?}");
+    assert_eq!(spool.summary().waiting, [SequenceRange { first: 1, last: 7 }]);
 }

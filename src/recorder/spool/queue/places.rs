@@ -131,6 +131,27 @@ impl Places {
         sequences.start < sequences.end && self.entries.range(sequences).next().is_some()
     }
 
+    pub(super) fn facts(&self, sequence: Sequence) -> Option<Facts> {
+        self.entries.get(&sequence).map(|entry| entry.facts(sequence))
+    }
+
+    /// The oldest segments that may go, until `enough` says so.
+    pub(super) fn victims(&self, mut enough: impl FnMut(&Facts) -> bool) -> Vec<Facts> {
+        let mut victims = Vec::new();
+        for (sequence, entry) in &self.entries {
+            let spared = entry.kind != LinkKind::Media || entry.class >= Class::Requested;
+            if spared || self.in_flight.contains_key(sequence) || self.claimed.contains_key(sequence) {
+                continue;
+            }
+            let facts = entry.facts(*sequence);
+            victims.push(facts);
+            if enough(&facts) {
+                break;
+            }
+        }
+        victims
+    }
+
     /// Takes links that were there when the recorder began.
     pub(super) fn found(&mut self, links: impl Iterator<Item = Facts>) {
         for facts in links {
