@@ -43,11 +43,12 @@ impl Pace {
         self.at = Some(now);
     }
 
-    /// Whether batches can become bulk within their longer age.
+    /// Whether batches can become bulk within their longer age and the time that the commit before took, in which they gather
+    /// too: a quarter of the longer age.
     #[must_use]
     pub fn is_bulk(&self, policy: &Policy, now: Instant) -> bool {
         let per_s = self.remembered(now) / PACE_MEMORY.as_secs_f64();
-        per_s * policy.bulk_age_max.as_secs_f64() >= policy.bulk_bytes as f64
+        per_s * (policy.bulk_age_max * 5 / 4).as_secs_f64() >= policy.bulk_bytes as f64
     }
 
     fn remembered(&self, now: Instant) -> f64 {
@@ -198,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_that_of_bulk_from_a_batch_in_the_longer_age_on() {
-        // 500 bytes in 20 ms are 10 bytes in 400 us.
-        let (pace_above, now) = pace(360);
+    fn the_pace_is_that_of_bulk_from_a_batch_in_the_longer_age_and_a_commit_on() {
+        // 500 bytes in 25 ms are 10 bytes in 500 us.
+        let (pace_above, now) = pace(450);
         assert!(pace_above.is_bulk(&POLICY, now));
-        let (pace_below, now) = pace(440);
+        let (pace_below, now) = pace(550);
         assert!(!pace_below.is_bulk(&POLICY, now));
     }
 

@@ -84,8 +84,8 @@ pub struct Settings {
     pub batch_age_max: Duration,
     /// A batch with this many payload bytes is written to disk once instead of twice: the store's `ingest_bytes_min`. 8 MiB.
     pub bulk_bytes: usize,
-    /// A batch that grows fast enough to reach `bulk_bytes` is given this long to do so. 20 ms: at more than 420 MB/s,
-    /// where the disk is what is scarce.
+    /// While payload arrives fast enough, a batch that may reach `bulk_bytes` is given this long to do so. 20 ms: at more than
+    /// 335 MB/s, where the disk is what is scarce.
     pub bulk_age_max: Duration,
     /// How many links may wait for the writer; sessions wait beyond it. 1024.
     pub queue_links_max: usize,
