@@ -179,6 +179,7 @@ impl Authority {
     /// # Errors
     /// [`Kind::Internal`] when its files cannot be read or written, [`Kind::Invalid`] for a key file that is none.
     pub fn server_identity(&self, data: &Path, names: &[String], clock: &Clock) -> Result<ServerIdentity> {
+        files::make_private_dir(&data.join("ca"))?;
         let _lock = Lock::take(&data.join("ca").join("lock"))?;
         let (key_path, pem_path) = (data.join("server.key"), data.join("server.pem"));
         let key = match files::read(&key_path)? {

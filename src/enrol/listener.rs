@@ -224,9 +224,11 @@ async fn simpleenroll(State(desk): State<Arc<Desk>>, request: Request) -> Result
 
 async fn simplereenroll(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refusal> {
     let (parts, sent) = request.into_parts();
+    // Read first: clients of HTTP/2 take it badly when they are refused while they still send.
+    let request = certificate_request(&parts.headers, sent).await;
     let record = desk.recorder(&parts)?;
     let answer = async {
-        let request = certificate_request(&parts.headers, sent).await?;
+        let request = request?;
         let desk = Arc::clone(&desk);
         blocking(move || desk.renew(&record, &request)).await
     };
