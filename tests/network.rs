@@ -156,7 +156,7 @@ async fn answers_alone_may_be_lost_for_a_while() {
 }
 
 /// Cuts the connection off `cuts` times while links are under way: at most one link is sent twice each time.
-async fn resumes_after(cuts: u64, segments_between: u64, bytes: usize, seed: u64) {
+async fn resumes_after(cuts: u64, segments_between: u64, bytes: usize, seed: u64) -> f64 {
     let (gateway, relay) = site(seed).await;
     let network = Weather { delay: Duration::from_millis(10), rate: Some(4 << 20), queue: 128 << 10, ..Weather::FAIR };
     relay.set(network);
@@ -176,6 +176,7 @@ async fn resumes_after(cuts: u64, segments_between: u64, bytes: usize, seed: u64
     assert!(received - needed <= cuts * bytes as u64, "{received} of {needed}");
     assert!(report.sent_bytes - needed <= (cuts + 1) * (bytes as u64 + 512), "{} of {needed}", report.sent_bytes);
     assert_eq!(report.reconnects, cuts);
+    ratio
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +187,8 @@ async fn after_a_disconnect_at_most_one_link_is_sent_twice() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "two minutes: the figure of a hundred disconnects"]
 async fn a_hundred_disconnects_cost_a_twentieth_at_most() {
-    resumes_after(100, 24, 256 * KIB, 9).await;
+    let ratio = resumes_after(100, 24, 256 * KIB, 9).await;
+    assert!(ratio <= 1.05, "{ratio}");
 }
 
 /// One megabit a second with a buffer that holds four seconds, as mobile networks have them.
@@ -407,4 +409,29 @@ async fn links_that_the_server_misses_go_before_one_that_it_has_no_place_for() {
     let order = device.order();
     let place = order.iter().position(|sequence| *sequence == live).unwrap();
     assert!(order[..place].contains(&2), "it followed those that were missing: {order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "half a minute: the server must have the time to lose its patience"]
+async fn a_link_that_is_overtaken_for_long_is_not_given_up_as_stalled() {
+    let gateway = Gateway::start(Settings { stall_timeout: Duration::from_secs(6), ..Settings::default() }).await;
+    let relay = Relay::start(gateway.address, 18).await;
+    let mut device = Device::start(&gateway, &[relay.address]);
+    device.at(Clock::system().now() - 3_600_000_000);
+    device.film(1, KIB).await;
+    device.has_receipts().await;
+    relay.set(Weather { rate: Some(128_000), queue: 128_000, delay: Duration::from_millis(25), ..Weather::FAIR });
+    device.film(1, 512 * KIB).await;
+    let begun = relay.up().bytes + 100_000;
+    until("a part of the old link", || (relay.up().bytes >= begun).then_some(())).await;
+    // More than the path carries, for two windows of the server.
+    for _ in 0..33 {
+        device.at(Clock::system().now());
+        device.film(1, 64 * KIB).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert!(!device.order().contains(&2), "it was overtaken all the time: {:?}", device.order());
+    device.ends_whole(&gateway).await;
+    assert_eq!(gateway.metric("aigaq_links_refused_total", None), 0, "nothing stalled");
+    went_without_a_break(&gateway, &device);
 }
