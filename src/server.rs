@@ -93,7 +93,8 @@ impl Server {
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
         tasks.spawn_on(lookups.handle(), "operations", http::serve(ops, ops_router, None, listeners.clone()));
         let lookup = opened.lookup(&clock, config.site.time_zone.clone())?;
-        tasks.spawn("watch", lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone()));
+        let watch = lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone());
+        tasks.spawn_on(lookups.handle(), "watch", watch);
         let router = lookup::router(lookup);
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
