@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing need on Debian or Ubuntu, and nothing when all is there.
-# clang and libclang compile RocksDB and its bindings; ffmpeg makes and reads footage, curl and openssl enrol in the tests.
+# clang and libclang compile RocksDB and its bindings; in the tests ffmpeg makes and reads footage, GStreamer is the camera, and
+# curl and openssl enrol.
 # With --ci also promtool, which checks metrics and alert rules; its package brings the service prometheus along.
 set -eu
 
@@ -26,6 +27,9 @@ need pkg-config pkg-config
 [ "${1:-}" = "--ci" ] && need promtool prometheus
 if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1; then
     missing="$missing libclang-dev"
+fi
+if ! /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null; then
+    missing="$missing gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi"
 fi
 [ -n "$missing" ] || exit 0
 

@@ -4,7 +4,7 @@
 //! Needs `ffmpeg`; where it is missing the tests that run it say so and pass.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -359,6 +359,85 @@ fn counts_that_promise_more_than_there_is_allocate_nothing() {
     let size = find(&same, b"stsz") + 8;
     same[size..size + 8].copy_from_slice(&[0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]);
     assert!(cut(same).is_err());
+}
+
+/// A file with a hole of so many bytes before its samples, which is never held anywhere.
+struct Holed {
+    before: Vec<u8>,
+    hole: u64,
+    after: Vec<u8>,
+    at: u64,
+}
+
+impl Read for Holed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let begin = self.before.len() as u64;
+        let (from, most) = if self.at < begin {
+            (&self.before[self.at as usize..], u64::MAX)
+        } else if self.at < begin + self.hole {
+            (&[0; 512][..], begin + self.hole - self.at)
+        } else {
+            (&self.after[((self.at - begin - self.hole) as usize).min(self.after.len())..], u64::MAX)
+        };
+        let count = buffer.len().min(from.len()).min(usize::try_from(most).unwrap_or(usize::MAX));
+        buffer[..count].copy_from_slice(&from[..count]);
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Holed {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::End(back) => {
+                (self.before.len() as u64 + self.hole + self.after.len() as u64).saturating_add_signed(back)
+            }
+            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+        };
+        Ok(self.at)
+    }
+}
+
+/// The boxes of a container with every `stco` made a `co64` whose chunks lie so many bytes later.
+fn moved(boxes: &[u8], by: u64) -> Vec<u8> {
+    let (mut out, mut rest) = (Vec::new(), boxes);
+    while rest.len() >= 8 {
+        let (whole, after) = rest.split_at(u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize);
+        let (kind, body) = (&whole[4..8], &whole[8..]);
+        let (kind, body) = match kind {
+            b"moov" | b"trak" | b"mdia" | b"minf" | b"stbl" => (kind, moved(body, by)),
+            b"stco" => {
+                let offsets = body[8..].chunks(4).map(|at| u64::from(u32::from_be_bytes(at.try_into().unwrap())) + by);
+                (&b"co64"[..], [&body[..8], &offsets.flat_map(u64::to_be_bytes).collect::<Vec<_>>()].concat())
+            }
+            _ => (kind, body.to_vec()),
+        };
+        out.extend_from_slice(&u32::try_from(body.len() + 8).unwrap().to_be_bytes());
+        out.extend_from_slice(kind);
+        out.extend_from_slice(&body);
+        rest = after;
+    }
+    out
+}
+
+#[test]
+fn samples_beyond_four_gigabytes_and_in_several_boxes_are_found() {
+    let Some(file) = small_file() else { return };
+    let (mdat, moov) = (find(&file, b"mdat") - 4, find(&file, b"moov") - 4);
+    // The hole is the first of two mdat, and has the long form of a size.
+    let hole = 6_000_000_000u64;
+    let before = [&file[..mdat], b"\0\0\0\x01mdat", &(hole + 16).to_be_bytes()].concat();
+    let after = [&file[mdat..moov], &moved(&file[moov..], hole + 16)].concat();
+    let Ok(Opened::Plain(mut large)) = Remux::open(Holed { before, hole, after, at: 0 }) else { panic!("not taken") };
+    let Ok(Opened::Plain(mut small)) = Remux::open(Cursor::new(&file[..])) else { panic!("not taken") };
+    assert_eq!(large.init(), small.init());
+    let mut fragments = 0;
+    while let Some(fragment) = small.next_fragment().unwrap() {
+        assert!(large.next_fragment().unwrap() == Some(fragment));
+        fragments += 1;
+    }
+    assert!(large.next_fragment().unwrap().is_none() && fragments >= 2, "{fragments}");
 }
 
 #[test]

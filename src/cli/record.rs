@@ -1,6 +1,7 @@
 //! `aigaq record`: one recorder, one source, until its last receipt.
 
-use std::io::IsTerminal;
+mod source;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::output;
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
-use crate::recorder::{self, Identity, Observer, Options, Order, Pace, Progress, Report, Source, Track};
+use crate::recorder::{self, Identity, Observer, Options, Order, Progress, Report, Track};
 use crate::shutdown;
 
 /// Category of a mark that is raised by a signal when none was given.
@@ -20,9 +21,12 @@ const CATEGORY: &str = "emergency";
 
 /// Send footage to the server, signed and chained, and wait for a receipt for every piece of it.
 ///
-/// SOURCE is an MP4 or QuickTime file, or a fragmented MP4 from a pipe. It is cut into links of one to four seconds, without
-/// encoding it again, and they arrive as if they were being recorded now.
-/// Each is on disk in DIR/spool before it is sent, and leaves it with its receipt, so that nothing is lost without the server or
+/// SOURCE is a film, a folder of films, or a camera. It is cut into links of one to four seconds, without encoding it again.
+/// A film (MP4, MOV) arrives as if it were being recorded now. A folder, such as the card of a dashcam, is watched: each film
+/// in it is recorded at its own time, and removed once the server's receipts for all of it were verified. A camera (RTSP with
+/// H.264 or H.265, AAC) is recorded until this is told to stop, and looked for again whenever it is lost.
+///
+/// Each link is on disk in DIR/spool before it is sent, and leaves it with its receipt, so that nothing is lost without the server or
 /// when the power goes. The command ends when it has verified the server's receipt for each link. Told to stop (SIGINT, SIGTERM)
 /// it tries for ten seconds more; what is then without receipt waits in the spool for the next time, which is no failure.
 /// It fails when something was lost or never recorded. Without SOURCE it brings in what the spool holds.
@@ -35,6 +39,8 @@ const CATEGORY: &str = "emergency";
     ffmpeg -i drive.mkv -c copy -f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof - \\\n    \
     | aigaq record --identity ./car-7 --mark traffic-stop -\n  \
     aigaq record --identity ./4711 --enrol 7K3M-9QXT-… --server gateway.example.org:4433 drive.mp4\n  \
+    aigaq record --identity ./car-7 --once /media/card\n  \
+    AIGAQ_CAMERA_USER=guard AIGAQ_CAMERA_PASSWORD=... aigaq record --identity ./gate rtsp://10.0.0.7/stream\n  \
     aigaq record --identity ./car-7")]
 pub(super) struct Args {
     /// Directory of the identity: who records. Made with --enrol, or by `aigaq enrol --out`.
@@ -62,7 +68,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "BYTES", default_value_t = recorder::SPOOL_BYTES_MAX,
         value_parser = clap::value_parser!(u64).range(1024 * 1024..))]
     spool_bytes: u64,
-    /// An MP4 or MOV file; or - for a fragmented MP4 on standard input. Without it, only what the spool holds is brought in.
+    /// End when every film in the folder is recorded and received, instead of waiting for more.
+    #[arg(long)]
+    once: bool,
+    /// An MP4 or MOV file; a folder of them; rtsp://USER:PASSWORD@HOST/PATH; or - for a fragmented MP4 on standard input. Without
+    /// it, only what the spool holds is brought in.
     source: Option<PathBuf>,
 }
 
@@ -73,15 +83,17 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<()> {
     let progress = Arc::new(Progress::start());
     let stop = CancellationToken::new();
+    let source = args.source.map(|named| source::source(named, &args.identity, args.once)).transpose()?;
+    let pace = source::pace(source.as_ref(), args.fast, args.start.is_some())?;
     if let (Some(code), Some(server)) = (&args.enrol, &args.server) {
         recorder::enrol(&args.identity, code, server, &Clock::system(), &|text| progress.note(text)).await?;
     }
-    let mut options = Options::new(Identity::load(&args.identity)?, args.source.map(source).transpose()?);
+    let mut options = Options::new(Identity::load(&args.identity)?, source);
     options.state = Some(args.identity.clone());
     options.spool_bytes_max = args.spool_bytes;
     options.server = args.server;
     options.start = args.start.map(micros).transpose()?;
-    options.pace = if args.fast { Pace::Fast } else { Pace::RealTime };
+    options.pace = pace;
     options.track = args.track.as_deref().map(Track::load).transpose()?;
     options.mark = args.mark.clone();
     options.stop = stop.clone();
@@ -98,16 +110,6 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let report = report?;
     tell(&report, &args.identity)?;
     report.outcome()
-}
-
-fn source(path: PathBuf) -> Result<Source> {
-    if path.as_os_str() != "-" {
-        return Ok(Source::File(path));
-    }
-    if std::io::stdin().is_terminal() {
-        return Err(Error::new(Kind::Invalid, "standard input is a terminal: pipe a fragmented MP4 into it"));
-    }
-    Ok(Source::Stdin)
 }
 
 fn category(text: &str) -> Result<String, String> {

@@ -25,7 +25,7 @@ use super::health::Device;
 use super::links::{ChainState, Links, Next};
 use super::resume::Memory;
 use super::run::{Observer, Pace};
-use super::source::{Item, Standing};
+use super::source::Item;
 use super::spool::{Facts, Spool};
 use super::timeline::{ClockWatch, Placed, Timeline};
 use super::track::Track;
@@ -275,7 +275,7 @@ impl Maker {
             }
             Ok(Item::Ask(ask)) => {
                 if let Some(ChainState { place, .. }) = self.links.as_ref().map(Links::standing) {
-                    ask.answer(Standing { sequence: place.sequence, ordinal: place.ordinal });
+                    ask.answer(place.sequence, place.ordinal, |links| self.setup.spool.fate(links));
                 }
                 return Ok(None);
             }
@@ -493,6 +493,7 @@ impl Maker {
             LossCause::Restored => "with the state of this recorder",
         };
         self.setup.observer.note(&format!("links {} to {} are lost {why}", range.first, range.last));
+        self.setup.spool.missing(range);
         self.push(|links| links.lost(range, span, cause, at)).await.map(|_| ())
     }
 

@@ -39,5 +39,5 @@ pub use enrol::enrol;
 pub use identity::Identity;
 pub use progress::Progress;
 pub use run::{Lost, Observer, Options, Pace, Report, SPOOL_BYTES_MAX, record};
-pub use source::{Ask, CLIP, Item, Source, Standing};
+pub use source::{Ask, CLIP, Camera, Fate, Folder, Item, Source, Standing};
 pub use track::Track;

@@ -213,6 +213,7 @@ pub async fn record(options: Options) -> Result<Report> {
         greeting,
         tally: tally.clone(),
     };
+    let items = options.source.map(|source| source.open(&options.clock));
     let mut maker = Maker::new(Setup {
         identity,
         spool: spool.clone(),
@@ -228,7 +229,6 @@ pub async fn record(options: Options) -> Result<Report> {
         stop: options.stop.clone(),
         observer: observer.clone(),
     });
-    let items = options.source.map(Source::open);
     let mut uplink = std::pin::pin!(uplink.run(ground.last_receipt));
     let mut refused = None;
     {

@@ -94,3 +94,47 @@ fn entries(elst: &[u8]) -> Result<Vec<Entry>, Error> {
     };
     rest.chunks_exact(bytes).take(count).map(|bytes| entry(bytes).ok_or(broken)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::remux::init::boxed;
+
+    /// An edit list of version 1 in a movie of 1,000 ticks a second and a track of 90,000; and how it is written again.
+    fn read(entries: &[(u64, i64, [u8; 4])]) -> Option<(Edit, Vec<u8>)> {
+        let entry = |(length, time, rate): &(u64, i64, [u8; 4])| {
+            [&length.to_be_bytes()[..], &time.to_be_bytes(), rate].concat()
+        };
+        let count = u32::try_from(entries.len()).unwrap().to_be_bytes();
+        let list: Vec<u8> = entries.iter().flat_map(entry).collect();
+        let edts = boxed(*b"edts", &[&boxed(*b"elst", &[&[1, 0, 0, 0], &count, &list])]);
+        let edit = Edit::read(&Bytes::from(edts), 1_000, 90_000).unwrap()?;
+        Some((edit, edit.write()))
+    }
+
+    #[test]
+    fn the_shift_of_a_track_is_its_empty_edit_less_where_it_begins() {
+        let (edit, written) = read(&[(1_500, -1, NORMAL), (9_000, 180, NORMAL)]).unwrap();
+        assert_eq!(edit, Edit { empty: 1_500, media_time: 180, shift_us: 1_498_000, simplified: false });
+        let again = Edit::read(&Bytes::from(written), 1_000, 90_000).unwrap().unwrap();
+        assert_eq!(again, edit, "and the recording says the same");
+        assert_eq!(read(&[(0, 180, NORMAL)]).unwrap().0.shift_us, -2_000);
+        assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn what_a_recording_does_not_keep_of_an_edit_list_is_known() {
+        for more in
+            [&[(5, 90, NORMAL), (5, 900, NORMAL)][..], &[(5, 90, [0, 2, 0, 0])], &[(5, 90, NORMAL), (5, -1, NORMAL)]]
+        {
+            let (edit, _) = read(more).unwrap();
+            assert!(edit.simplified && edit.media_time == 90, "{more:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_shorter_than_it_says_is_an_error() {
+        let elst = boxed(*b"elst", &[&[1, 0, 0, 0], &9u32.to_be_bytes(), &[0; 20]]);
+        assert!(Edit::read(&Bytes::from(boxed(*b"edts", &[&elst])), 1_000, 90_000).is_err());
+    }
+}

@@ -1,5 +1,7 @@
 //! What a source gives: the pieces of recordings, in order, and questions about what became of them.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -31,9 +33,12 @@ pub enum Item {
     Ask(Ask),
 }
 
-/// A question to the recorder.
+/// A question to the recorder: where does the chain stand, and what became of some links?
 #[derive(Debug, Clone)]
-pub struct Ask(mpsc::Sender<Standing>);
+pub struct Ask {
+    about: Range<Sequence>,
+    reply: mpsc::Sender<Standing>,
+}
 
 /// Where the chain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +47,37 @@ pub struct Standing {
     pub sequence: Sequence,
     /// Number of the next segment: one is added for each, and for nothing else.
     pub ordinal: u64,
+    /// What became of the links that were asked about.
+    pub fate: Fate,
+}
+
+/// What became of links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Some are in the spool.
+    Waiting,
+    /// The receipt of each was verified.
+    Received,
+    /// None is in the spool, but the server will not have each: it refused some, or they were lost.
+    Missing,
 }
 
 impl Ask {
-    /// A question, and where its answer comes: nothing if the recorder ends before.
+    /// A question about these links, and where its answer comes: nothing if the recorder ends before.
     #[must_use]
-    pub fn new() -> (Self, mpsc::Receiver<Standing>) {
+    pub fn about(links: Range<Sequence>) -> (Self, mpsc::Receiver<Standing>) {
         let (reply, answer) = mpsc::channel(1);
-        (Self(reply), answer)
+        (Self { about: links, reply }, answer)
     }
 
-    /// Answers.
-    pub(in crate::recorder) fn answer(&self, standing: Standing) {
-        let _ = self.0.try_send(standing);
+    /// Answers with the place of the next link and the fate of those that were asked about.
+    pub(in crate::recorder) fn answer(
+        &self,
+        sequence: Sequence,
+        ordinal: u64,
+        fate: impl FnOnce(Range<Sequence>) -> Fate,
+    ) {
+        let fate = fate(self.about.clone());
+        let _ = self.reply.try_send(Standing { sequence, ordinal, fate });
     }
 }

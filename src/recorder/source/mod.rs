@@ -4,7 +4,9 @@
 //! bytes are never changed; only [`Source::Loop`], the bundled clip, is moved in time.
 
 mod file;
+mod folder;
 mod item;
+mod rtsp;
 mod sink;
 
 use std::path::PathBuf;
@@ -12,12 +14,15 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::media::retime::Loop;
 use crate::media::{self, Event};
 use sink::Sink;
 
-pub use item::{Ask, Item, Standing};
+pub use folder::Folder;
+pub use item::{Ask, Fate, Item, Standing};
+pub use rtsp::Camera;
 
 /// The bundled clip: fragmented MP4, twelve seconds, made to loop.
 pub const CLIP: &[u8] = include_bytes!("../../../deploy/clip/clip.mp4");
@@ -39,13 +44,23 @@ pub enum Source {
         /// How often; `None` is for ever.
         laps: Option<u64>,
     },
+    /// Films in a folder, each at its own time, removed when they are received.
+    Folder(Folder),
+    /// A camera on the network.
+    Camera(Camera),
     /// Items made elsewhere, such as synthetic load. The source ends when the sender is dropped.
     Feed(mpsc::Receiver<Result<Item>>),
 }
 
 impl Source {
-    /// Begins to read. An error is the last item.
-    pub(super) fn open(self) -> mpsc::Receiver<Result<Item>> {
+    /// Whether what it gives happens now, so that it cannot wait.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Camera(_))
+    }
+
+    /// Begins to read. An error is the last item. `clock` tells what time of a film can be true.
+    pub(super) fn open(self, clock: &Clock) -> mpsc::Receiver<Result<Item>> {
         let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
         let read = move |run: &dyn Fn(&mut Sink<'_>) -> Result<()>| {
             if let Err(error) = run(&mut Sink::new(&items)) {
@@ -54,6 +69,8 @@ impl Source {
         };
         match self {
             Self::Feed(receiver) => return receiver,
+            Self::Folder(folder) => return spawn(|items| folder::watch(folder, clock.clone(), items)),
+            Self::Camera(camera) => return spawn(|items| rtsp::watch(camera, items)),
             Self::File(path) => tokio::task::spawn_blocking(move || read(&|sink| file::read(&path, sink))),
             Self::Stdin => tokio::task::spawn_blocking(move || {
                 read(&|sink| file::read_stream(&mut std::io::stdin().lock(), "standard input", sink));
@@ -64,6 +81,21 @@ impl Source {
         };
         receiver
     }
+}
+
+/// Runs a source that is a task; an error is its last item.
+fn spawn<F>(run: impl FnOnce(mpsc::Sender<Result<Item>>) -> F) -> mpsc::Receiver<Result<Item>>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
+    let run = run(items.clone());
+    tokio::spawn(async move {
+        if let Err(error) = run.await {
+            let _ = items.send(Err(error)).await;
+        }
+    });
+    receiver
 }
 
 fn read_loop(clip: &[u8], laps: Option<u64>, sink: &mut Sink<'_>) -> Result<()> {

@@ -43,7 +43,6 @@ impl<'a> Sink<'a> {
         Self { items, cutter: Cutter::new(PAYLOAD_BYTES_MAX), init: None, time: None, skip: 0, cut: 0 }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "files that have a time of their own come from folders"))]
     /// For a source whose first sample was captured at `at`, device clock, and of which `skip` segments are recorded already.
     pub(super) fn at(items: &'a mpsc::Sender<Result<Item>>, at: Micros, skip: u64) -> Self {
         let time = OwnTime { begin: at, zero: None, end: at, told: false };

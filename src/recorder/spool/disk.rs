@@ -297,6 +297,11 @@ impl Disk {
         Ok(())
     }
 
+    /// Links that the server refused for good and that are still here.
+    pub(super) fn aside(&self) -> Vec<Sequence> {
+        self.books().aside.iter().map(|facts| facts.sequence).collect()
+    }
+
     /// Keeps a link that the server will never take for as long as there is room; it is not offered again.
     ///
     /// # Errors

@@ -8,24 +8,28 @@
 mod disk;
 mod facts;
 mod file;
+mod missing;
 pub(super) mod queue;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use aigaq_proto::message::SpoolSummary;
-use aigaq_proto::{Digest, RecorderId, Sequence};
+use aigaq_proto::{Digest, RecorderId, Sequence, SequenceRange};
 
 use super::links::Link;
+use super::source::Fate;
 use crate::clock::Clock;
 use crate::error::{Context, Kind, Result};
 pub(super) use disk::Last;
 use disk::{Disk, NotWritten};
 pub(super) use facts::Facts;
 pub(super) use file::After;
+use missing::Missing;
 use queue::{Left, Queue};
 
 /// Greatest number of links held in memory; small links are bounded by it.
@@ -43,6 +47,8 @@ pub(super) struct Spool {
     /// Files that did not read back and that no `Lost` link names yet.
     damaged: Mutex<Vec<Facts>>,
     damage: Notify,
+    /// Links that left without a receipt.
+    missing: Missing,
     /// Something left.
     left: Notify,
 }
@@ -72,8 +78,10 @@ impl Spool {
     /// [`Kind::Internal`] if the directory cannot be used.
     pub(super) fn open(dir: &Path, recorder: RecorderId, bytes_max: u64, clock: Clock) -> Result<(Self, Last)> {
         let (disk, found) = Disk::open(dir, recorder, bytes_max)?;
+        let aside = disk.aside();
         let spool = Self::of(Bodies::Disk(Arc::new(disk)), clock);
         spool.queue.found(found.links);
+        aside.into_iter().for_each(|sequence| spool.missing(SequenceRange { first: sequence, last: sequence }));
         for facts in found.damaged {
             spool.queue.found([facts]);
             spool.damaged_now(facts);
@@ -83,7 +91,7 @@ impl Spool {
 
     fn of(bodies: Bodies, clock: Clock) -> Self {
         let (damage, left) = (Notify::new(), Notify::new());
-        Self { bodies, queue: Queue::new(clock), damaged: Mutex::default(), damage, left }
+        Self { bodies, queue: Queue::new(clock), damaged: Mutex::default(), damage, missing: Missing::default(), left }
     }
 
     /// What goes next, and what is under way.
@@ -249,6 +257,7 @@ impl Spool {
     /// The server will never take the link: it leaves. Whether it was there. Where links are files it stays for a person as
     /// long as there is room.
     pub(super) async fn give_up(&self, sequence: Sequence) -> bool {
+        self.missing(SequenceRange { first: sequence, last: sequence });
         self.leave(sequence, |disk, facts| disk.put_aside(facts)).await.is_some()
     }
 
@@ -257,6 +266,19 @@ impl Spool {
         for facts in links {
             self.leave(facts.sequence, |disk, facts| disk.remove(facts)).await;
         }
+    }
+
+    /// No receipt for these will ever come.
+    pub(super) fn missing(&self, links: SequenceRange) {
+        self.missing.add(links);
+    }
+
+    /// What became of these links.
+    pub(super) fn fate(&self, links: Range<Sequence>) -> Fate {
+        if self.queue.holds_any(links.clone()) {
+            return Fate::Waiting;
+        }
+        if self.missing.has_any(&links) { Fate::Missing } else { Fate::Received }
     }
 
     /// A file that cannot be deleted is sent again one day, and gets the same receipt; until then it takes its room.

@@ -270,7 +270,6 @@ impl Queue {
     }
 
     /// Whether any link of `sequences` is held.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a spool that is durable asks"))]
     pub(in crate::recorder) fn holds_any(&self, sequences: std::ops::Range<Sequence>) -> bool {
         self.inner().places.holds_any(sequences)
     }
