@@ -98,7 +98,8 @@ fn lifetime(text: &str) -> Result<Duration, String> {
         'd' => 24 * 60 * 60,
         _ => return Err(wanted()),
     };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wanted())?;
+    let number = text.strip_suffix(unit).ok_or_else(wanted)?;
+    let number: u64 = number.parse().map_err(|_| wanted())?;
     let life = Duration::from_secs(number.saturating_mul(seconds));
     let range = Duration::from_secs(5 * 60)..=Duration::from_secs(30 * 24 * 60 * 60);
     if range.contains(&life) { Ok(life) } else { Err(wanted()) }
