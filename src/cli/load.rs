@@ -6,6 +6,7 @@
 mod figures;
 mod fleet;
 mod network;
+mod report;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
-use self::figures::{Figures, Summary};
+use self::figures::Figures;
 use self::fleet::Fleet;
+use self::report::Summary;
 use super::output;
 use super::scratch::Scratch;
 use crate::clock::Clock;

@@ -6,48 +6,10 @@ use std::time::{Duration, Instant};
 
 use aigaq_proto::Sequence;
 use aigaq_proto::close::Code;
-use hdrhistogram::Histogram;
-use serde::Serialize;
 
-use crate::error::{Context, Kind, Result};
+use super::report::{Summary, Times};
+use crate::error::Result;
 use crate::recorder::{Observer, Report};
-
-/// Longest wait that the histogram tells apart, microseconds.
-const WAIT_US_MAX: u64 = 600_000_000;
-
-/// Times, microseconds, of which percentiles are told.
-#[derive(Debug)]
-struct Times(Mutex<Histogram<u64>>);
-
-impl Times {
-    fn new() -> Result<Self> {
-        Histogram::new_with_bounds(1, WAIT_US_MAX, 3)
-            .map(|times| Self(Mutex::new(times)))
-            .context(Kind::Internal, "bounds")
-    }
-
-    fn record(&self, time: Duration) {
-        let us = u64::try_from(time.as_micros()).unwrap_or(WAIT_US_MAX);
-        self.lock().saturating_record(us.clamp(1, WAIT_US_MAX));
-    }
-
-    /// What they come to; `None` if there were none.
-    fn percentiles(&self) -> Option<Percentiles> {
-        let times = self.lock();
-        let ms = |us: u64| us as f64 / 1e3;
-        (!times.is_empty()).then(|| Percentiles {
-            count: times.len(),
-            p50_ms: ms(times.value_at_quantile(0.5)),
-            p90_ms: ms(times.value_at_quantile(0.9)),
-            p99_ms: ms(times.value_at_quantile(0.99)),
-            max_ms: ms(times.max()),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Counts while the fleet runs.
 #[derive(Debug)]
@@ -214,90 +176,5 @@ impl Observer for Watch {
         // The first link is the recording's beginning, those after it the segments that waited.
         let times = if self.waiting > 0 && sequence <= self.waiting { &figures.backlog } else { &figures.live };
         times.record(waited);
-    }
-}
-
-/// What many times come to, milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Percentiles {
-    count: u64,
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-}
-
-impl Percentiles {
-    fn told(&self) -> String {
-        let Self { count, p50_ms, p90_ms, p99_ms, max_ms } = self;
-        format!("p50 {p50_ms:.1} ms, p90 {p90_ms:.1} ms, p99 {p99_ms:.1} ms, max {max_ms:.1} ms ({count})")
-    }
-}
-
-/// The report. The names are those of the JSON.
-#[derive(Debug, Serialize)]
-pub(super) struct Summary {
-    recorders: u32,
-    segment_bytes: u32,
-    /// From the first recorder's start to the last receipt.
-    seconds: f64,
-    links: u64,
-    receipts: u64,
-    missing: u64,
-    refused: u64,
-    reconnects: u64,
-    failed: Vec<String>,
-    bytes: u64,
-    bytes_per_second: f64,
-    /// From the last byte of a link of now to its receipt.
-    receipt: Option<Percentiles>,
-    /// The same of links that waited at the beginning.
-    backlog_receipt: Option<Percentiles>,
-    /// From a cut of all connections to a recorder's next welcome.
-    returned: Option<Percentiles>,
-}
-
-impl Summary {
-    fn add(&mut self, report: Result<Report>) {
-        match report {
-            Ok(report) => {
-                self.links += report.links;
-                self.receipts += report.receipts;
-                self.refused += report.lost.len() as u64;
-                self.reconnects += report.reconnects;
-                self.failed.extend(report.fault.map(|fault| fault.to_string()));
-            }
-            Err(error) => self.failed.push(error.to_string()),
-        }
-    }
-
-    /// What is wrong, if anything is.
-    pub(super) fn verdict(&self) -> Option<String> {
-        if let Some(first) = self.failed.first() {
-            return Some(format!("{} of {} recorders failed, the first: {first}", self.failed.len(), self.recorders));
-        }
-        if self.missing > 0 || self.refused > 0 {
-            return Some(format!("{} receipts are missing, {} links were refused", self.missing, self.refused));
-        }
-        (self.links == 0).then(|| "no link was sent".to_owned())
-    }
-
-    /// The report for people.
-    pub(super) fn table(&self) -> Vec<String> {
-        let mut lines = vec![
-            format!("recorders        {}", self.recorders),
-            format!("time             {:.1} s", self.seconds),
-            format!("links            {}", self.links),
-            format!("receipts         {} verified, {} missing, {} refused", self.receipts, self.missing, self.refused),
-            format!("footage          {:.1} MB, {:.1} MB/s", self.bytes as f64 / 1e6, self.bytes_per_second / 1e6),
-        ];
-        let mut times = |name: &str, times: Option<Percentiles>| {
-            lines.extend(times.map(|times| format!("{name:<17}{}", times.told())));
-        };
-        times("receipt after", self.receipt);
-        times("backlog after", self.backlog_receipt);
-        times("back after", self.returned);
-        lines.push(format!("reconnects       {}", self.reconnects));
-        lines
     }
 }
