@@ -335,7 +335,7 @@ fn load_checks_every_receipt_and_writes_its_report() {
 fn load_loses_datagrams_cuts_connections_and_still_has_every_receipt() {
     let dir = tempfile::tempdir().unwrap();
     let json = dir.path().join("load.json");
-    let plan = "load --recorders 4 --rate 40000 --length 0.5 --seconds 3 --ramp 0.5 --loss 3 --storm 1.2";
+    let plan = "load --recorders 4 --rate 40000 --length 0.5 --seconds 3 --ramp 0.5 --loss 3 --storm 1.2 --marks 0.7";
     let backlog = "--backlog 2 --backlog-seconds 10 --json";
     let arguments: Vec<&str> = plan.split(' ').chain(backlog.split(' ')).collect();
     let (status, out, err) = aigaq(&[&arguments[..], &[json.to_str().unwrap()]].concat());

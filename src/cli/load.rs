@@ -37,7 +37,7 @@ use crate::shutdown;
 /// what is sent stays). Fails if any receipt is missing or wrong.
 ///
 /// Beside the plain load: --ramp spreads the beginnings, --loss loses datagrams both ways, --storm
-/// cuts every connection at once, again and again, and --backlog makes some of the recorders begin with
+/// cuts every connection at once, again and again, --marks raises marks, and --backlog makes some of the recorders begin with
 /// footage of the time before. The report tells receipts of live footage and of
 /// backlog apart, and how long the recorders took to come back.
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ use crate::shutdown;
     verbatim_doc_comment,
     after_help = "Examples:\n  aigaq load --recorders 16 --rate 0\n  \
                         aigaq load --recorders 500 --rate 250000 --seconds 60 --server 127.0.0.1:4433 --data ./aigaq-data --json load.json\n  \
-                        aigaq load --recorders 1000 --rate 50000 --length 2 --ramp 20 --loss 2 --storm 30 --backlog 100 --backlog-seconds 600 --seconds 120"
+                        aigaq load --recorders 1000 --rate 50000 --length 2 --ramp 20 --loss 2 --storm 30 --marks 20 --backlog 100 --backlog-seconds 600 --seconds 120"
 )]
 pub(super) struct Args {
     /// How many recorders.
@@ -72,6 +72,9 @@ pub(super) struct Args {
     /// How often every connection is cut at once, seconds.
     #[arg(long, value_name = "S", value_parser = seconds)]
     storm: Option<Duration>,
+    /// How often each recorder raises a mark, seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    marks: Option<Duration>,
     /// How many of the recorders begin with a backlog.
     #[arg(long, value_name = "N", default_value_t = 0)]
     backlog: u32,
@@ -197,6 +200,7 @@ fn plan(args: &Args, server: String) -> Result<fleet::Plan> {
         ramp: args.ramp,
         loss: args.loss / 100.0,
         storm: args.storm,
+        marks: args.marks,
         backlog: args.backlog,
         backlog_length: args.backlog_seconds,
         seed: args.seed,

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::enrol::{self, EnrolRequest};
 use crate::error::{Context, Error, Kind, Result};
 use crate::media::Segment;
-use crate::recorder::{self, Identity, Item, Options, Pace, Report, Source};
+use crate::recorder::{self, Command, Identity, Item, Options, Order, Pace, Report, Source};
 use crate::store::records::RecorderKind;
 
 /// What the recorders are to do.
@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) loss: f64,
     /// How often every connection is cut.
     pub(super) storm: Option<Duration>,
+    /// How often each raises a mark.
+    pub(super) marks: Option<Duration>,
     /// How many of them begin with a backlog.
     pub(super) backlog: u32,
     /// How long that backlog is.
@@ -52,6 +54,8 @@ const SEGMENT_US: u64 = 1_000_000;
 const SEGMENT_US_MAX: u64 = aigaq_proto::limits::DURATION_US_MAX as u64;
 /// Random bytes beyond one payload: as many payloads that differ.
 const SPARE_BYTES: usize = 1 << 16;
+/// Category of the marks.
+const MARK: &str = "load";
 /// How long the last receipts may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -139,6 +143,9 @@ impl Fleet {
             let behind = i128::from(waiting) * i128::from(self.plan.segment_us());
             let now = i128::from(options.clock.now());
             options.start = u64::try_from(now + ahead - behind).ok();
+            if let Some(every) = self.plan.marks {
+                tokio::spawn(marks(options.commands.clone(), every, delay, until));
+            }
             let feed = Feed { plan: self.plan.clone(), noise: self.noise.clone(), index: index as usize, waiting };
             tokio::spawn(feed.run(items, delay, until));
             running.spawn(async move {
@@ -172,6 +179,19 @@ async fn storms(figures: Arc<Figures>, every: Duration, until: Instant) {
     while next < until {
         tokio::time::sleep_until(next).await;
         figures.cut();
+        next += every;
+    }
+}
+
+/// Raises marks until the time is over or the recorder has ended.
+async fn marks(commands: mpsc::Sender<Command>, every: Duration, delay: Duration, until: Instant) {
+    let mut next = Instant::now() + delay + every;
+    while next < until {
+        tokio::time::sleep_until(next).await;
+        let mark = Order::Mark { category: MARK.to_owned(), note: String::new() };
+        if commands.send(Command::unanswered(mark)).await.is_err() {
+            return;
+        }
         next += every;
     }
 }
