@@ -5,8 +5,10 @@ CARGO ?= cargo
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 SOAK_RECORDERS ?= 100
+CRASH_ROUNDS ?= 1000
+FLIPS ?= 20
 
-.PHONY: demo test bench soak fuzz fmt lint setup
+.PHONY: demo test bench soak campaign fuzz fmt lint setup
 
 demo: setup ## a server and four recorders that play the bundled clip
 	$(CARGO) run --release -- demo
@@ -18,7 +20,13 @@ bench: setup ## the figures of benches/README.md
 	$(CARGO) bench --bench ingest
 
 soak: setup ## many recorders for a long time
-	$(CARGO) run --release -- load --recorders $(SOAK_RECORDERS) --seconds $(SOAK_SECONDS)
+	$(CARGO) run --release -- load --recorders $(SOAK_RECORDERS) --seconds $(SOAK_SECONDS) --rate 125000 --length 2 \
+		--ramp 20 --loss 2 --storm 60 --marks 30 --backlog 10 --backlog-seconds 300
+
+campaign: setup ## what takes too long for every change: bad networks, kills and flips by the thousand
+	$(CARGO) test --release --test network -- --ignored --nocapture --test-threads 1
+	AIGAQ_CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release --test crash --test recorder_crash -- --nocapture
+	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips -- --nocapture
 
 fuzz: setup ## every decoder for a minute each; a stable compiler is enough
 	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
