@@ -7,6 +7,11 @@ use x509_parser::prelude::{FromDer as _, X509CertificationRequest};
 
 use crate::error::{Error, Kind, Result};
 
+/// Length of the `SubjectPublicKeyInfo` of an Ed25519 key, bytes; that of P-256 is longer.
+const ED25519_SPKI_BYTES: usize = 44;
+const ED25519: [u64; 4] = [1, 3, 101, 112];
+const ECDSA_WITH_SHA256: [u64; 7] = [1, 2, 840, 10_045, 4, 3, 2];
+
 /// The key of a request, DER `SubjectPublicKeyInfo`.
 ///
 /// # Errors
@@ -20,11 +25,24 @@ pub(super) fn key(request: &[u8]) -> Result<Vec<u8>> {
     }
     let spki = parsed.certification_request_info.subject_pki.raw;
     PublicKey::from_spki(spki).map_err(|_| wrong("the key must be Ed25519, or P-256 as an uncompressed point"))?;
-    let whole_bytes = parsed.signature_value.unused_bits == 0;
-    if !whole_bytes || parsed.verify_signature().is_err() {
+    if parsed.verify_signature().is_err() || request != canonical(&parsed, spki) {
         return Err(wrong("the certificate request is not signed with its own key"));
     }
     Ok(spki.to_vec())
+}
+
+/// The one encoding of what was signed with its signature. The library is lenient with what stands around the signed part.
+fn canonical(parsed: &X509CertificationRequest<'_>, spki: &[u8]) -> Vec<u8> {
+    let algorithm = if spki.len() == ED25519_SPKI_BYTES { &ED25519[..] } else { &ECDSA_WITH_SHA256[..] };
+    let signature = &parsed.signature_value.data;
+    yasna::construct_der(|writer| {
+        writer.write_sequence(|request| {
+            request.next().write_der(parsed.certification_request_info.raw);
+            let oid = yasna::models::ObjectIdentifier::from_slice(algorithm);
+            request.next().write_sequence(|algorithm| algorithm.next().write_oid(&oid));
+            request.next().write_bitvec_bytes(signature, signature.len() * 8);
+        });
+    })
 }
 
 #[cfg(test)]
@@ -52,7 +70,7 @@ mod tests {
         for index in 0..good.len() {
             let mut bad = good.clone();
             bad[index] ^= 1;
-            assert_eq!(key(&bad).unwrap_err().kind(), Kind::Invalid, "byte {index}");
+            assert!(key(&bad).is_err_and(|error| error.kind() == Kind::Invalid), "byte {index}");
         }
         assert!(key(&[&good[..], &[0]].concat()).is_err());
     }
