@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aigaq_proto::RecorderId;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -191,6 +192,7 @@ async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> R
         tokio::time::timeout(ANSWER_MAX, next.run(request)).await.unwrap_or_else(|_| late())
     } else {
         desk.office.metrics.count("limited");
+        let _ = tokio::time::timeout(ANSWER_MAX, read(request.into_body())).await;
         Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too many requests: try again later").into_response()
     };
     let now = i64::try_from(desk.office.clock.now()).ok().and_then(|now| jiff::Timestamp::from_microsecond(now).ok());
@@ -224,7 +226,6 @@ async fn simpleenroll(State(desk): State<Arc<Desk>>, request: Request) -> Result
 
 async fn simplereenroll(State(desk): State<Arc<Desk>>, request: Request) -> Result<Response, Refusal> {
     let (parts, sent) = request.into_parts();
-    // Read first: clients of HTTP/2 take it badly when they are refused while they still send.
     let request = certificate_request(&parts.headers, sent).await;
     let record = desk.recorder(&parts)?;
     let answer = async {
@@ -247,18 +248,36 @@ async fn recorder(State(desk): State<Arc<Desk>>, request: Request) -> Result<axu
     }))
 }
 
-/// The request in a body, DER.
+/// The request in a body, DER. The body is read before it is judged: clients of HTTP/2 take it badly when they are refused while they
+/// still send.
 async fn certificate_request(headers: &HeaderMap, sent: Body) -> Result<Vec<u8>, Refusal> {
+    let sent = read(sent).await?;
     let said = headers.get(header::CONTENT_TYPE).and_then(|said| said.to_str().ok()).unwrap_or_default();
     if !said.split(';').next().is_some_and(|said| said.trim().eq_ignore_ascii_case(est::PKCS10)) {
         let text = "send a certificate request with Content-Type: application/pkcs10";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    let sent = to_bytes(sent, REQUEST_BYTES_MAX).await.map_err(|_| {
+    let sent = sent.ok_or_else(|| {
         let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, text)
     })?;
     Ok(est::from_base64(&sent)?)
+}
+
+/// A body; `None` if it is too large. What is too much is read on, as long as it is not far too much, and not kept.
+async fn read(mut sent: Body) -> Result<Option<Vec<u8>>, Refusal> {
+    let (mut kept, mut seen) = (Vec::new(), 0_usize);
+    while let Some(frame) = sent.frame().await {
+        let cut = |_| Refusal::new(StatusCode::BAD_REQUEST, "the body ends before its end");
+        let Ok(data) = frame.map_err(cut)?.into_data() else { continue };
+        seen = seen.saturating_add(data.len());
+        if seen <= REQUEST_BYTES_MAX {
+            kept.extend_from_slice(&data);
+        } else if seen > est::BODY_BYTES_MAX {
+            break;
+        }
+    }
+    Ok((seen <= REQUEST_BYTES_MAX).then_some(kept))
 }
 
 /// The password of HTTP Basic (RFC 7617); whatever the name.
