@@ -15,6 +15,8 @@ use aigaq::enrol::{self, EnrolRequest, Settings};
 use aigaq::recorder::{self, Options, Pace, Source};
 use aigaq::server::Server;
 use aigaq::store::records::RecorderKind;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use support::process::aigaq;
 use support::session::{Session, client_config, endpoint};
 
@@ -95,8 +97,14 @@ impl Site {
     }
 
     async fn close(self) {
+        self.close_and_keep().await;
+    }
+
+    /// Ends the server and keeps its directory.
+    async fn close_and_keep(self) -> tempfile::TempDir {
         self.stop.cancel();
         self.served.await.unwrap().unwrap();
+        self.home
     }
 
     /// Makes a key and a request with `openssl`; the paths of the two, the request in base64 without PEM lines.
@@ -490,6 +498,29 @@ async fn a_recorder_that_is_revoked_by_the_command_line_is_off_within_five_secon
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recorder_that_was_never_enrolled_is_not_said_to_be_revoked() {
+    let unknown = "ffffffffffffffffffffffffffffffff";
+    let refused = |data: String| {
+        let run = move || aigaq(&["revoke", "--data", &data, unknown]);
+        async move {
+            let (status, out, err) = tokio::task::spawn_blocking(run).await.unwrap();
+            assert!(!status.success() && out.is_empty() && err.contains("never enrolled"), "{out}{err}");
+        }
+    };
+    let site = Site::open(Clock::system()).await;
+    let data = site.path("data");
+    let identity = support::Identity::enrol(&site.data(), &site.home.path().join("device"));
+    refused(data.clone()).await;
+    let home = site.close_and_keep().await;
+    refused(data.clone()).await;
+    assert_eq!(std::fs::read_dir(home.path().join("data/revoked")).unwrap().count(), 0, "no word is left");
+    let id = identity.id.to_string();
+    let known = tokio::task::spawn_blocking(move || aigaq(&["revoke", "--data", &data, &id]));
+    assert!(known.await.unwrap().0.success(), "what was enrolled is revoked without a server, too");
+    drop(home);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_resumes_a_session_not_even_with_what_a_ticket_would_need() {
     let site = Site::open(Clock::system()).await;
     let identity = support::Identity::enrol(&site.data(), &site.home.path().join("device"));
@@ -547,6 +578,10 @@ async fn after_a_renewal_with_a_new_key_links_signed_with_the_old_one_are_taken(
     let (status, answer) = site.post("/.well-known/est/simplereenroll", &request, &shown).await;
     assert_eq!(status, "200", "{answer}");
     let new_certificate = site.certificate("new", &answer).await;
+    let early = PrivateKeyDer::from_pem_file(&new_key).unwrap();
+    let early = aigaq_proto::signature::SigningKey::from_pkcs8(early.secret_der()).unwrap();
+    let mut chain = support::chain::Chain::new(identity.id, begin);
+    session.send(&chain.mark(&early, "renewed")).await.unwrap().receipt();
 
     site.clock.set(begin + 30 * DAY_US + DAY_US / 2);
     let closed = tokio::time::timeout(PATIENCE, session.connection.closed()).await.unwrap();
@@ -561,10 +596,9 @@ async fn after_a_renewal_with_a_new_key_links_signed_with_the_old_one_are_taken(
     identity = support::Identity::load(&site.home.path().join("device"));
     std::fs::write(site.path("device/key.pem"), old_key).unwrap();
     let old = std::fs::read(site.path("device/key.pem")).unwrap();
-    let old = <rustls::pki_types::PrivateKeyDer as rustls::pki_types::pem::PemObject>::from_pem_slice(&old).unwrap();
+    let old = PrivateKeyDer::from_pem_slice(&old).unwrap();
     let old = aigaq_proto::signature::SigningKey::from_pkcs8(old.secret_der()).unwrap();
     let session = Session::open(&endpoint, site.address, &identity).await.unwrap();
-    let mut chain = support::chain::Chain::new(identity.id, begin);
     session.send(&chain.start(&old)).await.unwrap().receipt();
     session.send(&chain.media(&identity.signing, bytes::Bytes::from_static(b"footage"))).await.unwrap().receipt();
     let stranger = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();

@@ -538,6 +538,16 @@ async fn a_header_that_does_not_decode_is_malformed() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_within_its_signature_is_malformed_and_named() {
+    costs_only_itself(|identity, chain| {
+        let link = chain.media(&identity.signing, footage(100));
+        let (sequence, bytes) = (link.header.sequence, bytes(&link));
+        (bytes[..bytes.len() - 103].to_vec(), RefusalReason::Malformed, Some(sequence), 0)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_within_its_header_is_malformed() {
     costs_only_itself(|identity, chain| {
         let bytes = bytes(&chain.media(&identity.signing, footage(100)));

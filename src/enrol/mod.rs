@@ -36,7 +36,7 @@ pub use authority::{Authority, IssuerFiles, ServerIdentity};
 pub(crate) use files::{SECRET, read, write};
 pub use listener::{Desk, Office, router};
 pub use metrics::Metrics;
-pub use offline::{RecorderFile, enrol, make_code, register, revoke};
+pub use offline::{RecorderFile, Revocation, check_revocation, enrol, make_code, register, revocation, revoke};
 pub use registry::{NoEntry, Registry};
 pub use trust::Trust;
 pub use verifier::{ServerTime, Verifier};

@@ -23,6 +23,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::est::{self, Code, Fingerprint};
 use crate::log;
 use crate::store::records::RecorderKind;
+use crate::store::{self, Store};
 
 /// `recorder.toml`: what a recorder knows of itself and of its server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,8 +115,8 @@ pub fn register(data: &Path, request: EnrolRequest, certificate: &Path, clock: &
     Ok(RecorderId::of_spki(spki))
 }
 
-/// Takes the identity of a recorder back, for ever. A running server closes its connection within seconds; another does it at its
-/// start. That the recorder was ever enrolled only the server can tell.
+/// Takes the identity of a recorder back, for ever: leaves word of it. A running server takes it in within seconds and closes the
+/// recorder's connection; another does it at its start. Whether it did, [`revocation`] tells.
 ///
 /// # Errors
 /// [`Kind::Invalid`] for a reason that is too long or `data` that is no directory, [`Kind::Internal`] when a file cannot be written.
@@ -127,6 +128,44 @@ pub fn revoke(data: &Path, id: RecorderId, reason: &str) -> Result<()> {
         return Err(Error::new(Kind::Invalid, format!("there is no data directory {}", data.display())));
     }
     Revoked { id: id.to_string(), reason: reason.to_owned() }.leave(data)
+}
+
+/// What has become of the word that [`revoke`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// It waits for a server.
+    Waits,
+    /// The server has taken it in: the recorder is revoked.
+    Taken,
+    /// The server knows no such recorder.
+    Unknown,
+}
+
+/// What has become of the word that was left for this recorder. That it is unknown is told once.
+///
+/// # Errors
+/// [`Kind::Internal`] when the directory cannot be read or written.
+pub fn revocation(data: &Path, id: RecorderId) -> Result<Revocation> {
+    if Revoked::waits(data, id) {
+        return Ok(Revocation::Waits);
+    }
+    Ok(if Revoked::take_refusal(data, id)? { Revocation::Unknown } else { Revocation::Taken })
+}
+
+/// Takes back the word of a revocation that no server has seen, if the recorder was never enrolled in `data`. For a directory
+/// that no server uses. Blocks.
+///
+/// # Errors
+/// [`Kind::NotFound`] then, and those of the store.
+pub fn check_revocation(data: &Path, id: RecorderId) -> Result<()> {
+    let dir = data.join(store::DIR);
+    let enrolled = Enrolled::waits(data, id)
+        || (Store::exists(&dir) && Store::open_read_only(&dir, &store::Settings::default())?.recorder(id)?.is_some());
+    if enrolled {
+        return Ok(());
+    }
+    Revoked::take_back(data, id)?;
+    Err(Error::new(Kind::NotFound, format!("{id} was never enrolled here")))
 }
 
 fn authority(data: &Path, settings: &Settings, clock: &Clock) -> Result<Authority> {

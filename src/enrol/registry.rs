@@ -104,6 +104,13 @@ impl Registry {
         }
         for path in files::waiting(&self.data.join(words::REVOKED))? {
             let word = words::Revoked::read(&path);
+            if let Ok(Some((id, _))) = &word
+                && self.by_id(*id).is_none()
+            {
+                tracing::warn!("a recorder that was never enrolled cannot be revoked");
+                words::Revoked::refuse(&path)?;
+                continue;
+            }
             count += self.take(&mut reported, &path, word, |(id, reason)| self.take_revoked(id, reason))?;
         }
         Ok(count)

@@ -11,8 +11,8 @@ use crate::enrol::{NoEntry, Registry};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::records::RecorderRecord;
 
-/// How many keys of a recorder a link may be signed with beside that of the connection: links that were made before a renewal with a
-/// new key may come after it.
+/// How many keys of a recorder, the newest, a link may be signed with beside that of the connection: links that were made before a
+/// renewal with a new key may come after it, and a connection goes on after one.
 const OLDER_KEYS_MAX: usize = 3;
 
 /// What a revoked recorder is told.
@@ -50,8 +50,15 @@ impl Identity {
         Ok(Self { record, keys, not_after: seconds.saturating_mul(1_000_000) })
     }
 
-    /// Whether the recorder signed this.
-    pub(super) fn has_signed(&self, digest: &Digest, signature: &SignatureBytes) -> bool {
-        self.keys.iter().any(|key| key.verify(digest, signature).is_ok())
+    /// Whether the recorder signed this, with a key of the connection or with one that it has been given since.
+    pub(super) fn has_signed(&self, registry: &Registry, digest: &Digest, signature: &SignatureBytes) -> bool {
+        let by = |key: &PublicKey| key.verify(digest, signature).is_ok();
+        if self.keys.iter().any(by) {
+            return true;
+        }
+        let Some(record) = registry.by_id(self.record.id) else { return false };
+        let newest = record.keys.iter().rev().take(OLDER_KEYS_MAX);
+        let mut since = newest.filter(|key| self.record.key(&key.spki).is_none());
+        since.any(|key| PublicKey::from_spki(&key.spki).is_ok_and(|key| by(&key)))
     }
 }

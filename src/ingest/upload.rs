@@ -76,7 +76,7 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
     check_header(session, header)?;
     session.offered(sequence);
     let digest = link::digest(&prelude.header_bytes);
-    let signed = session.identity.has_signed(&digest, &prelude.signature);
+    let signed = session.identity.has_signed(&core.gateway.registry, &digest, &prelude.signature);
 
     let place =
         tokio::time::timeout(core.gateway.settings.room_timeout, core.room.take(&session.share, header.payload_length))
@@ -171,8 +171,9 @@ impl<'a> Reader<'a> {
         let prefix = self.exactly(LINK_PREFIX_BYTES).await?;
         let prefix = prefix.as_slice().try_into().map_err(|_| malformed(WireError::Truncated("link prefix")))?;
         let length = frame::decode_link_prefix(prefix).map_err(malformed)?;
-        let mut header_bytes = self.exactly(length + size_of::<SignatureBytes>()).await?;
-        let signature = header_bytes.split_off(length);
+        let header_bytes = self.exactly(length).await?;
+        self.sequence = LinkHeader::sequence_of(&header_bytes);
+        let signature = self.exactly(size_of::<SignatureBytes>()).await?;
         let signature = signature.as_slice().try_into().map_err(|_| malformed(WireError::Truncated("signature")))?;
         let header = LinkHeader::decode(&header_bytes).map_err(|error| bad_header(&header_bytes, &error))?;
         Ok(Prelude { header, header_bytes: header_bytes.into(), signature })
@@ -193,7 +194,7 @@ impl<'a> Reader<'a> {
             let Some(chunk) = chunk.map_err(|error| self.gone(&error))? else {
                 self.ended = true;
                 let detail = "the stream ends before the payload begins";
-                return Err(refuse(None, RefusalReason::Malformed, Advice::Never, detail));
+                return Err(refuse(self.sequence, RefusalReason::Malformed, Advice::Never, detail));
             };
             self.progress += chunk.bytes.len() as u64;
             bytes.extend_from_slice(&chunk.bytes);

@@ -96,7 +96,9 @@ pub fn vectors() -> Value {
             })
         })
         .collect();
-    json!({ "about": "SPEC.md section 4.3. Ranges are [first, last].", "scenarios": scenarios })
+    let about = "SPEC.md section 4.3. Ranges are [first, last]. A link is known if its sequence is taken: by the very link, which \
+                 is a duplicate, or by another digest, which makes it a fork.";
+    json!({ "about": about, "scenarios": scenarios })
 }
 
 /// The scenarios with sequences below 128 as the fuzz target for chains reads them: two bytes an arrival.
