@@ -105,6 +105,15 @@ impl Fleet {
         Ok(first_that_holds(before)?.filter(|holds| holds.end() > at))
     }
 
+    /// Whether anybody has, had or will have the recorder. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn is_ever_assigned(&self, recorder: RecorderId) -> Result<bool> {
+        let all = self.shared.store.assignments(recorder, 0..Micros::MAX, Direction::Forward);
+        Ok(first_that_holds(all)?.is_some())
+    }
+
     /// The assignments that touch the half-open range, in order. Blocks.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl Metrics {
             registry.register(Box::new(gauges.clone()))?;
             Ok::<_, prometheus::Error>(gauges)
         };
-        let dark = "Recorders that are assigned and have recorded nothing for two minutes, by why.";
+        let dark = "Recorders that are to record and have recorded nothing for two minutes, by why.";
         let recorders_dark = gauges("aigaq_recorders_dark", dark, &["department", "cause"])?;
         let held = "Bytes that recorders said they hold and the server does not have.";
         let backlog_bytes = gauges("aigaq_backlog_reported_bytes", held, &["department"])?;

@@ -1,15 +1,15 @@
 //! Once a minute: how many recorders are dark, and how much footage waits on devices, by department.
 //!
-//! A recorder is dark while it is assigned to somebody and the last [`DARK_US`] of its own clock hold no footage; why, its coverage
-//! says. One that is not assigned, or whose
-//! identity was taken back, is not expected to record. Departments are those of enrolled recorders; beyond
-//! [`DEPARTMENTS_MAX`] the others share a label.
+//! A recorder is dark while it is expected to record and the last [`DARK_US`] of its own clock hold no footage; why, its coverage
+//! says. It is expected to while it is assigned to somebody; one that never was, as where nobody keeps assignments, from its first
+//! link on; one whose identity was taken back, never. Departments are those of enrolled recorders; beyond [`DEPARTMENTS_MAX`] the
+//! others share a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use aigaq_proto::Micros;
 use aigaq_proto::limits::DURATION_US_MAX;
+use aigaq_proto::{Micros, RecorderId};
 use tokio_util::sync::CancellationToken;
 
 use super::coverage::scan;
@@ -107,7 +107,7 @@ fn look(store: &Store, fleet: &Fleet, now: Micros) -> Result<Seen> {
         let offset_us = announced.as_ref().and_then(|one| one.clock).map_or(0, |clock| clock.offset_us);
         let backlog = seen.backlog.entry(department.clone()).or_default();
         *backlog = backlog.saturating_add(announced.map_or(0, |one| one.bytes));
-        if record.revoked.is_some() || fleet.assigned_at(record.id, now)?.is_none() {
+        if record.revoked.is_some() || !is_expected(store, fleet, record.id, now)? {
             continue;
         }
         let theirs = now.saturating_add_signed(offset_us);
@@ -117,8 +117,17 @@ fn look(store: &Store, fleet: &Fleet, now: Micros) -> Result<Seen> {
     Ok(seen)
 }
 
+/// Whether a recorder that was not revoked is expected to record.
+fn is_expected(store: &Store, fleet: &Fleet, id: RecorderId, now: Micros) -> Result<bool> {
+    if fleet.assigned_at(id, now)?.is_some() {
+        return Ok(true);
+    }
+    let has_sent = store.head(id)?.is_some_and(|head| head.chain.newest().is_some());
+    Ok(has_sent && !fleet.is_ever_assigned(id)?)
+}
+
 /// Why a recorder is dark, if it is. `now` is by its clock.
-fn dark(store: &Store, fleet: &Fleet, id: aigaq_proto::RecorderId, now: Micros) -> Result<Option<&'static str>> {
+fn dark(store: &Store, fleet: &Fleet, id: RecorderId, now: Micros) -> Result<Option<&'static str>> {
     let since = now.saturating_sub(DARK_US);
     let near = since.saturating_sub(u64::from(DURATION_US_MAX))..Micros::MAX;
     for entry in store.timeline(id, near, Direction::Backward).take(ENTRIES_MAX) {

@@ -332,7 +332,6 @@ async fn a_day_that_is_not_over_ends_with_the_last_link_that_arrived() {
 async fn the_gauges_count_dark_recorders_and_what_waits_on_devices() {
     let rig = Rig::start().await;
     let mut device = rig.officer();
-    rig.record(&mut device, 5).await;
     let gauges = async || {
         aigaq::lookup::count_dark(&rig.state).await.unwrap();
         let text = rig.get_ops("/metrics").await.text().await.unwrap();
@@ -341,11 +340,18 @@ async fn the_gauges_count_dark_recorders_and_what_waits_on_devices() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let _seat = connect(&rig, &device, &waiting(50, 60, 100, 200));
-    assert_eq!(gauges().await, [r#"aigaq_backlog_reported_bytes{department="Astana"} 7000"#], "nobody is to record");
-    let body = json!({"assignee": "Officer A", "from": at(0)});
-    rig.send_json(Method::POST, &format!("/v1/recorders/{}/assignments", device.id), &body, &[]).await;
+    assert_eq!(gauges().await, [r#"aigaq_backlog_reported_bytes{department="Astana"} 7000"#], "it never recorded");
+    rig.record(&mut device, 5).await;
     let dark = gauges().await;
-    assert_eq!(dark[1], r#"aigaq_recorders_dark{cause="pending",department="Astana"} 1"#, "{dark:?}");
+    let pending = r#"aigaq_recorders_dark{cause="pending",department="Astana"} 1"#;
+    assert_eq!(dark[1..], [pending], "where nobody keeps assignments, whoever has recorded is to record");
+    let assignments = format!("/v1/recorders/{}/assignments", device.id);
+    let body = json!({"assignee": "Officer A", "from": at(0), "to": at(10)});
+    rig.send_json(Method::POST, &assignments, &body, &[]).await;
+    assert_eq!(gauges().await.len(), 1, "it lies in the charger");
+    let body = json!({"assignee": "Officer B", "from": at(10)});
+    rig.send_json(Method::POST, &assignments, &body, &[]).await;
+    assert_eq!(gauges().await[1..], [pending]);
     device.chain.captured_at = rig.clock.now() - 10 * S;
     rig.send(device.chain.media(&device.key, Bytes::from_static(b"now"))).await;
     assert_eq!(gauges().await.len(), 1);
