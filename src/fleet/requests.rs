@@ -274,7 +274,7 @@ impl Requests {
                     changed.push(RequestRecord { state: end.unwrap_or(RequestState::Open), ..entry.record.clone() });
                 }
             }
-            if last || !changed.is_empty() {
+            if last || !changed.is_empty() || open.keys.len() > KEYS_MAX {
                 open.forget_keys(now);
             }
         }
@@ -336,5 +336,25 @@ impl Fleet {
     #[must_use]
     pub fn open_requests(&self) -> usize {
         lock(&self.shared.requests.open).by_recorder.values().map(BTreeMap::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_orders_that_were_cancelled_at_once_are_bounded_as_well() {
+        let requests = Requests { open: Mutex::default(), writing: Mutex::default() };
+        let (recorder, now) = (RecorderId([7; 16]), 1_768_641_240_000_000);
+        for id in 0..KEYS_MAX as u64 + 500 {
+            let digest = Digest::of(&id.to_be_bytes());
+            let key = Key { order: digest, created_at: now + id, recorder, id };
+            lock(&requests.open).keys.insert(digest, key);
+        }
+        requests.sweep(&Store::memory(), now + 1_000_000, false).unwrap();
+        let open = lock(&requests.open);
+        assert_eq!(open.keys.len(), KEYS_MAX);
+        assert!(open.keys.values().all(|key| key.id >= 500), "the oldest are forgotten");
     }
 }
