@@ -331,10 +331,11 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// Sets when the certificate of a key ends; `false` if there is no such key.
+/// Sets when the last certificate of a key ends; `false` if there is no such key. A code may answer again with a certificate that is
+/// older than one that was renewed since: the later end counts.
 fn prolong(keys: &mut [RecorderKey], spki: &[u8], not_after: Option<Micros>) -> bool {
     let key = keys.iter_mut().find(|key| key.spki == spki);
-    key.map(|key| key.not_after = not_after).is_some()
+    key.map(|key| key.not_after = key.not_after.max(not_after)).is_some()
 }
 
 fn revoked() -> Error {

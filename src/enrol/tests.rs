@@ -274,6 +274,24 @@ fn a_code_that_was_used_answers_its_key_after_a_crash_and_nobody_else() {
 }
 
 #[test]
+fn a_code_that_answers_again_takes_nothing_from_a_key_that_was_renewed_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = now();
+    let registry = Registry::open(Store::memory(), dir.path(), clock.clone()).unwrap();
+    let spki = b"key".to_vec();
+    let end = clock.now() + 10;
+    let EnrolRequest { kind, department, label, .. } = request();
+    let newcomer = registry::Newcomer { kind, department, label, spki: spki.clone(), not_after: Some(end) };
+    let id = registry.enrol(newcomer.clone()).unwrap().id;
+    registry.renew(id, &spki, end + 100).unwrap();
+    registry.enrol(newcomer).unwrap();
+    clock.set(end + 99);
+    assert!(registry.entry(&spki).is_ok(), "its renewed certificate is still good");
+    clock.set(end + 100);
+    assert_eq!(registry.entry(&spki).unwrap_err(), NoEntry::Ended);
+}
+
+#[test]
 fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let id = enrol(dir.path(), request(), &dir.path().join("out"), &Settings::default(), &now()).unwrap();
