@@ -282,13 +282,17 @@ impl Site {
 
     /// Whether the server says welcome to whoever shows this chain and signs with this key.
     async fn welcomes(&self, chain: Chain, key: &KeyPair) -> Result<(), String> {
-        let endpoint = endpoint();
+        self.greet(chain, key, &endpoint()).await.map(|_| ())
+    }
+
+    /// The session of whoever shows this chain and signs with this key.
+    async fn greet(&self, chain: Chain, key: &KeyPair, endpoint: &quinn::Endpoint) -> Result<Session, String> {
         let attempt = async {
             let connecting = endpoint
                 .connect_with(client(chain, key, &self.own.certificate), self.address, enrol::SERVER_NAME)
                 .map_err(|error| error.to_string())?;
             let connection = connecting.await.map_err(|error| error.to_string())?;
-            Session::greet(connection, self.log.clone()).await.map(|_| ())
+            Session::greet(connection, self.log.clone()).await
         };
         tokio::time::timeout(Duration::from_secs(20), attempt).await.unwrap_or_else(|_| Err("no answer".to_owned()))
     }
@@ -624,4 +628,24 @@ async fn a_new_list_counts_within_seconds_and_a_broken_one_changes_nothing() {
     let refused = async { while site.welcomes(chain.clone(), &key).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the new list was not read");
     assert!(site.handshakes("revoked") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_new_list_names_loses_the_connection_that_it_has_and_nobody_else_does() {
+    let root = Ca::root("Existing Root");
+    let site = Site::open(&aigaq::est::to_pem(&root.certificate), &root.list(&[], 30)).await;
+    let (key, other) = (ed25519(), ed25519());
+    site.enrol(&key);
+    site.enrol(&other);
+    let endpoint = endpoint();
+    let listed = site.greet(root.chain(&key, |_| {}, &[]), &key, &endpoint).await.unwrap();
+    let serial = |leaf: &mut CertificateParams| leaf.serial_number = Some(SerialNumber::from_slice(&[0x12; 8]));
+    let unlisted = site.greet(root.chain(&other, serial, &[]), &other, &endpoint).await.unwrap();
+    std::fs::write(site.home.path().join("lists.pem"), root.list(&[&[0x11; 8]], 30)).unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(10), listed.connection.closed()).await;
+    let quinn::ConnectionError::ApplicationClosed(why) = closed.expect("it stays connected") else {
+        panic!("not closed by the server");
+    };
+    assert_eq!(why.error_code.into_inner(), u64::from(aigaq_proto::close::Code::Identity.value()));
+    assert!(unlisted.connection.close_reason().is_none());
 }

@@ -155,12 +155,17 @@ impl Desk {
     /// The recorder at the other end, by the certificate that TLS has verified.
     fn recorder(&self, parts: &http::request::Parts) -> Result<Arc<RecorderRecord>, Refusal> {
         let none = || Refusal::new(StatusCode::FORBIDDEN, "connect with the certificate of an enrolled recorder");
-        let leaf = parts.extensions.get::<Certificates>().and_then(|shown| shown.0.first()).ok_or_else(none)?;
+        let shown = parts.extensions.get::<Certificates>().ok_or_else(none)?;
+        let leaf = shown.0.first().ok_or_else(none)?;
         let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| none())?;
-        self.office.registry.entry(parsed.public_key().raw).map_err(|_| {
+        let revoked = || {
             self.office.metrics.count("revoked");
             Refusal::new(StatusCode::FORBIDDEN, "this identity is not good any more: enrol again")
-        })
+        };
+        if self.office.trust.is_listed(&shown.0, self.office.clock.now()) {
+            return Err(revoked());
+        }
+        self.office.registry.entry(parsed.public_key().raw).map_err(|_| revoked())
     }
 }
 

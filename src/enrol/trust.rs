@@ -2,12 +2,14 @@
 //!
 //! A certificate of this server needs no revocation list: whom it revoked the [`Registry`](super::Registry) knows. One of an existing
 //! CA is checked against the CA's list if there is one, at every depth: unknown is an error, and so is a list that has expired. The
-//! list's file is read again when it changes; one that does not read leaves the old one, which ends by itself.
+//! list's file is read again when it changes; one that does not read leaves the old one, which ends by itself. Whoever watches
+//! [`Trust::changes`] closes the connections of those on the new list ([`Trust::is_listed`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use aigaq_proto::Micros;
 use prometheus::IntGauge;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
@@ -15,6 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CertificateError, DistinguishedName, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
+use tokio::sync::watch;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::{Authority, Settings};
@@ -25,6 +28,7 @@ pub struct Trust {
     own: Arc<dyn ClientCertVerifier>,
     existing: Option<Existing>,
     hints: Vec<DistinguishedName>,
+    changes: watch::Sender<u64>,
 }
 
 /// The CA that is there already.
@@ -71,15 +75,35 @@ impl Trust {
         if let Some(existing) = &existing {
             hints.extend(existing.roots.subjects());
         }
-        Ok(Self { own, existing, hints })
+        Ok(Self { own, existing, hints, changes: watch::Sender::new(0) })
     }
 
     /// Reads the revocation list again if its file has changed. Blocks.
     pub(super) fn refresh(&self) {
         let Some(existing) = &self.existing else { return };
-        if let Err(error) = existing.refresh() {
-            tracing::error!(%error, "the revocation list cannot be read again; the old one is used until it ends");
+        match existing.refresh() {
+            Ok(false) => {}
+            Ok(true) => self.changes.send_modify(|count| *count = count.wrapping_add(1)),
+            Err(error) => {
+                tracing::error!(%error, "the revocation list cannot be read again; the old one is used until it ends");
+            }
         }
+    }
+
+    /// Changes with every new revocation list.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether a revocation list names a certificate of this chain, leaf first: the question about those who were let in before the
+    /// list came. That the list has ended meanwhile costs nobody the connection that it has.
+    #[must_use]
+    pub fn is_listed(&self, chain: &[CertificateDer<'_>], now: Micros) -> bool {
+        let has_list = self.existing.as_ref().is_some_and(|existing| existing.list.is_some());
+        let Some((leaf, others)) = chain.split_first().filter(|_| has_list) else { return false };
+        let judged = self.judge(leaf, others, UnixTime::since_unix_epoch(Duration::from_micros(now)));
+        matches!(judged, Err(rustls::Error::InvalidCertificate(CertificateError::Revoked)))
     }
 
     pub(super) fn hints(&self) -> &[DistinguishedName] {
@@ -136,12 +160,13 @@ impl Existing {
         Ok(existing)
     }
 
-    fn refresh(&self) -> Result<()> {
-        let Some(list) = &self.list else { return Ok(()) };
-        let Some(lists) = list.read_if_changed()? else { return Ok(()) };
+    /// Whether there was a new list.
+    fn refresh(&self) -> Result<bool> {
+        let Some(list) = &self.list else { return Ok(false) };
+        let Some(lists) = list.read_if_changed()? else { return Ok(false) };
         let fresh = verifier(&self.roots, &self.provider, Some(lists))?;
         *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+        Ok(true)
     }
 
     fn verifier(&self) -> Arc<dyn ClientCertVerifier> {

@@ -198,6 +198,15 @@ impl Sessions {
         }
     }
 
+    /// Closes the sessions whose certificates were revoked by an existing CA. Looks at each: takes a while.
+    pub(super) fn close_listed(&self, is_listed: impl Fn(&quinn::Connection) -> bool) {
+        for (_, connection) in self.pick(|_, _| true) {
+            if is_listed(&connection) {
+                close(&connection, Code::Identity, REVOKED);
+            }
+        }
+    }
+
     fn pick(&self, which: impl Fn(RecorderId, &Live) -> bool) -> Vec<(RecorderId, quinn::Connection)> {
         let live = self.live();
         let each = live.iter().flat_map(|(recorder, seats)| seats.iter().map(move |seat| (*recorder, seat)));

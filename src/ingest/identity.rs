@@ -18,6 +18,11 @@ const OLDER_KEYS_MAX: usize = 3;
 /// What a revoked recorder is told.
 pub(super) const REVOKED: &str = "this recorder was revoked";
 
+/// The certificates that the other end has shown, leaf first.
+pub(super) fn chain(connection: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
+    connection.peer_identity()?.downcast().ok()
+}
+
 /// An authenticated recorder.
 #[derive(Debug)]
 pub(super) struct Identity {
@@ -32,10 +37,7 @@ impl Identity {
     /// The recorder at the other end of an established connection.
     pub(super) fn of(connection: &quinn::Connection, registry: &Registry) -> Result<Self> {
         let unknown = || Error::new(Kind::Unauthorised, "no enrolled identity");
-        let chain = connection
-            .peer_identity()
-            .and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok())
-            .ok_or_else(unknown)?;
+        let chain = chain(connection).ok_or_else(unknown)?;
         let leaf = chain.first().ok_or_else(unknown)?;
         let (_, parsed) = X509Certificate::from_der(leaf).context(Kind::Unauthorised, "unreadable certificate")?;
         let spki = parsed.public_key().raw;

@@ -96,7 +96,7 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
         shutdown: shutdown.clone(),
         gateway: gateway.clone(),
     });
-    let mut revocations = gateway.registry.revocations();
+    let (mut revocations, mut lists) = (gateway.registry.revocations(), gateway.trust.changes());
     let mut sweep = tokio::time::interval(settings.sweep_interval);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -109,6 +109,10 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
             },
             Ok(()) = revocations.changed() => {
                 core.sessions.close_revoked(|recorder| core.gateway.registry.is_revoked(recorder));
+            }
+            Ok(()) = lists.changed() => {
+                let of_task = Arc::clone(&core);
+                core.tasks.spawn_blocking(move || of_task.sessions.close_listed(|connection| of_task.is_listed(connection)));
             }
             _ = sweep.tick() => {
                 let now = core.gateway.clock.now();
@@ -129,6 +133,12 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
 }
 
 impl Core {
+    /// Whether an existing CA has revoked the certificate of this connection.
+    fn is_listed(&self, connection: &quinn::Connection) -> bool {
+        let chain = identity::chain(connection);
+        chain.is_some_and(|chain| self.gateway.trust.is_listed(&chain, self.gateway.clock.now()))
+    }
+
     /// Decides about a client that knocks. Nothing is kept of one that has not proven its address.
     fn admit(self: &Arc<Self>, incoming: Incoming, open: usize) {
         let metrics = &self.gateway.metrics;

@@ -54,7 +54,7 @@ pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
         let identity = Identity::of(&connection, &core.gateway.registry)?;
         let _seat = core.sessions.enter(identity.record.id, identity.not_after, &connection);
         // Whoever was revoked between the handshake and the seat was not among those that were closed.
-        if core.gateway.registry.is_revoked(identity.record.id) {
+        if core.gateway.registry.is_revoked(identity.record.id) || core.is_listed(&connection) {
             return Err(Error::new(Kind::Unauthorised, REVOKED));
         }
         let _counted = metrics::Counted::new(&core.gateway.metrics.connections, identity.record.kind);
