@@ -2,7 +2,8 @@
 //!
 //! Rows go out as they are found, in the order of department, label and identifier, one recorder at a time, so that a large site costs
 //! little memory and no time before the first byte. Nothing in a report tells when it was asked for: the same data give the
-//! same bytes. A day that is not over ends with the last link that arrived from one of its recorders.
+//! same bytes. A day that is over is counted whole, however long nothing has come; one that is not ends with the last link that
+//! arrived from one of its recorders.
 
 mod pieces;
 
@@ -78,7 +79,10 @@ pub(super) async fn dark(
     let turn = Arc::clone(&state.reports).try_acquire_owned();
     let turn = turn.map_err(|_| Error::new(Kind::Busy, "other reports are being written"))?;
     let fleet = state.fleet.clone();
-    let report = viewer.evidence().ask(move |store| Report::of(store, &fleet, query.department, (from, to), head));
+    // What is known to be over when the report is made; for a day that is not, the data say how far it goes.
+    let known = (state.clock.now() >= to).then_some(to);
+    let report =
+        viewer.evidence().ask(move |store| Report::of(store, &fleet, query.department, (from, to), known, head));
     let report = report.await?;
     let etag = report.etag(format);
     if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
@@ -161,12 +165,13 @@ struct Report {
 }
 
 impl Report {
-    /// Everything but the timelines.
+    /// Everything but the timelines. `until` is where the report ends; without it, with the last link that arrived.
     fn of(
         store: &Store,
         fleet: &Fleet,
         department: Option<String>,
         (from, to): (Micros, Micros),
+        until: Option<Micros>,
         head: DarkHead,
     ) -> Result<Self> {
         let mut records = Vec::new();
@@ -177,11 +182,10 @@ impl Report {
             }
         }
         records.sort_by(|a, b| (&a.department, &a.label, a.id).cmp(&(&b.department, &b.label, b.id)));
-        let mut until = from;
-        for record in &records {
-            until = until.max(store.head(record.id)?.map_or(0, |head| head.last_received_at));
-        }
-        let until = until.min(to);
+        let until = match until {
+            Some(until) => until,
+            None => last_arrival(store, &records)?.clamp(from, to),
+        };
         let mut said = format!("{head:?} {until} {}\n", store.footage_floor());
         let mut entries = Vec::with_capacity(records.len());
         for record in records {
@@ -221,6 +225,13 @@ impl Report {
         }
         out.sums(format, departments)
     }
+}
+
+/// When the last link of one of these recorders arrived; 0 if none ever did.
+fn last_arrival(store: &Store, records: &[RecorderRecord]) -> Result<Micros> {
+    records
+        .iter()
+        .try_fold(0, |last, record| Ok(store.head(record.id)?.map_or(0, |head| head.last_received_at).max(last)))
 }
 
 /// The rows of one recorder: one for each assignee, and one for what was recorded while nobody had it, if anything was.

@@ -329,6 +329,24 @@ async fn a_day_that_is_not_over_ends_with_the_last_link_that_arrived() {
 }
 
 #[tokio::test]
+async fn a_day_that_is_over_is_dark_to_its_end_when_nothing_came_any_more() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let body = json!({"assignee": "Officer A", "from": at(0)});
+    rig.send_json(Method::POST, &format!("/v1/recorders/{}/assignments", device.id), &body, &[]).await;
+    rig.record(&mut device, 5).await;
+    rig.clock.set(BEGIN + 3 * 86_400 * S);
+    for day in ["2026-01-17", "2026-01-18"] {
+        let report = rig.json(&format!("/v1/reports/dark?day={day}")).await;
+        assert_eq!(report["until"], report["to"]);
+        let row = &report["rows"][0];
+        let sum = row["recorded_minutes"].as_f64().unwrap() + row["dark_minutes"].as_f64().unwrap();
+        assert!((row["planned_minutes"].as_f64().unwrap() - sum).abs() < 0.02, "{row}");
+        assert!(row["dark"]["off-wearer"].as_f64().unwrap() > 60.0, "{row}");
+    }
+}
+
+#[tokio::test]
 async fn the_gauges_count_dark_recorders_and_what_waits_on_devices() {
     let rig = Rig::start().await;
     let mut device = rig.officer();

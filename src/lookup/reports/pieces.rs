@@ -40,7 +40,7 @@ pub(in crate::lookup) struct DarkHead {
     pub(super) from: String,
     /// End of the day, exclusive.
     pub(super) to: String,
-    /// End of what is counted: that of the day, or the last link that arrived.
+    /// End of what is counted: that of the day if it is over, else the last link that arrived.
     pub(super) until: String,
 }
 
