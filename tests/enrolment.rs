@@ -294,6 +294,9 @@ async fn what_is_wrong_with_a_request_is_told_and_what_is_wrong_with_a_code_is_n
     let nothing =
         run("curl", &["-sS", "-k", "-w", "%{http_code}", "-o", "/dev/null", &site.url("/v1/recorders")]).await;
     assert_eq!(nothing, "404", "the API is elsewhere");
+    let wrong =
+        run("curl", &["-sS", "-k", "-X", "DELETE", "-w", "%{http_code}", &site.url("/.well-known/est/cacerts")]).await;
+    assert!(wrong.contains("another method") && wrong.ends_with("405"), "{wrong}");
     site.close().await;
 }
 

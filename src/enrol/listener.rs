@@ -185,6 +185,9 @@ pub fn router(desk: Arc<Desk>) -> axum::Router {
         .route(est::SIMPLEREENROLL, post(simplereenroll))
         .route(est::RECORDER, get(recorder))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "there is no such path: see SPEC.md section 15") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "the path has another method: see SPEC.md section 15")
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&desk), guard))
         .with_state(desk)
 }
