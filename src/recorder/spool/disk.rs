@@ -113,6 +113,8 @@ impl Disk {
         let disk =
             Self { dir: dir.to_owned(), recorder, block: space.f_frsize.max(BLOCK_MIN), books: Mutex::new(books) };
         let found = disk.look().context(Kind::Internal, cannot())?;
+        // A name that is here may not be durable yet, if the recorder was killed before it had synced the directory.
+        disk.sync().context(Kind::Internal, cannot())?;
         let mut books = disk.books();
         let free = space.f_bavail.saturating_mul(space.f_frsize).saturating_sub(FREE_MIN);
         books.limit = limit.min(books.used.saturating_add(free));
@@ -378,11 +380,13 @@ impl Disk {
         let newest = newest.max(links.last().map(|facts| facts.sequence));
         let next = newest.map_or(Some(0), |sequence| sequence.checked_add(1));
         let mut bytes = Vec::new();
-        File::open(self.path(DRAFT))?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        let mut draft = File::open(self.path(DRAFT))?;
+        (&mut draft).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
         match file::whole(&bytes, self.recorder) {
             Ok(head) if Some(head.header.sequence) == next => {
                 let facts = Facts::of(&head.header, head.bytes - PREFIX_BYTES);
                 let size = self.size(&facts);
+                draft.sync_all()?;
                 self.publish(&facts)?;
                 self.books().used += size;
                 links.push(facts);
