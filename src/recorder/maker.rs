@@ -237,7 +237,7 @@ impl Maker {
 
     /// Whether the source waits when the spool is full.
     fn waits(&self) -> bool {
-        self.setup.pace == Pace::Fast || !self.setup.spool.is_durable()
+        self.brings_in || self.setup.pace == Pace::Fast || !self.setup.spool.is_durable()
     }
 
     /// Takes an item. Returns why the recording ends with it, if it does.
@@ -275,7 +275,9 @@ impl Maker {
             }
             Ok(Item::Ask(ask)) => {
                 if let Some(ChainState { place, .. }) = self.links.as_ref().map(Links::standing) {
-                    ask.answer(place.sequence, place.ordinal, |links| self.setup.spool.fate(links));
+                    let greeted = self.setup.greeted.borrow();
+                    let durable = greeted.as_ref().map(|greeting| &*greeting.durable);
+                    ask.answer(place.sequence, place.ordinal, |links| self.setup.spool.fate(links, durable));
                 }
                 return Ok(None);
             }

@@ -14,7 +14,7 @@ pub(super) mod queue;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -49,6 +49,10 @@ pub(super) struct Spool {
     damage: Notify,
     /// Links that left without a receipt.
     missing: Missing,
+    /// Links that were there when the spool was opened.
+    found: Vec<SequenceRange>,
+    /// The first link that was made since.
+    first_made: OnceLock<Sequence>,
     /// Something left.
     left: Notify,
 }
@@ -79,19 +83,29 @@ impl Spool {
     pub(super) fn open(dir: &Path, recorder: RecorderId, bytes_max: u64, clock: Clock) -> Result<(Self, Last)> {
         let (disk, found) = Disk::open(dir, recorder, bytes_max)?;
         let aside = disk.aside();
-        let spool = Self::of(Bodies::Disk(Arc::new(disk)), clock);
+        let mut spool = Self::of(Bodies::Disk(Arc::new(disk)), clock);
         spool.queue.found(found.links);
         aside.into_iter().for_each(|sequence| spool.missing(SequenceRange { first: sequence, last: sequence }));
         for facts in found.damaged {
             spool.queue.found([facts]);
             spool.damaged_now(facts);
         }
+        spool.found = spool.queue.waiting();
         Ok((spool, found.last))
     }
 
     fn of(bodies: Bodies, clock: Clock) -> Self {
         let (damage, left) = (Notify::new(), Notify::new());
-        Self { bodies, queue: Queue::new(clock), damaged: Mutex::default(), damage, missing: Missing::default(), left }
+        Self {
+            bodies,
+            queue: Queue::new(clock),
+            damaged: Mutex::default(),
+            damage,
+            missing: Missing::default(),
+            found: Vec::new(),
+            first_made: OnceLock::new(),
+            left,
+        }
     }
 
     /// What goes next, and what is under way.
@@ -171,6 +185,7 @@ impl Spool {
     /// That storage failed: nothing more may be pushed.
     pub(super) async fn push(&self, link: Link, after: After) -> Result<bool> {
         let facts = link.facts;
+        let _ = self.first_made.set(facts.sequence);
         match &self.bodies {
             Bodies::Memory { links, .. } => {
                 lock(links).insert(facts.sequence, link);
@@ -273,12 +288,20 @@ impl Spool {
         self.missing.add(links);
     }
 
-    /// What became of these links.
-    pub(super) fn fate(&self, links: Range<Sequence>) -> Fate {
+    /// What became of these links, where the server has said that it has `durable`. How a link left before this spool was
+    /// opened is not remembered here: of such a one only the server's word says that it was received.
+    pub(super) fn fate(&self, links: Range<Sequence>, durable: Option<&[SequenceRange]>) -> Fate {
         if self.queue.holds_any(links.clone()) {
             return Fate::Waiting;
         }
-        if self.missing.has_any(&links) { Fate::Missing } else { Fate::Received }
+        if self.missing.has_any(&links) {
+            return Fate::Missing;
+        }
+        let before = links.start..links.end.min(self.first_made.get().copied().unwrap_or(Sequence::MAX));
+        if covers(&before, self.found.iter().chain(durable.unwrap_or_default())) {
+            return Fate::Received;
+        }
+        if durable.is_none() { Fate::Waiting } else { Fate::Missing }
     }
 
     /// A file that cannot be deleted is sent again one day, and gets the same receipt; until then it takes its room.
@@ -320,6 +343,20 @@ impl Spool {
 
 fn spare(limit: u64) -> u64 {
     (limit / SPARE_PART).min(SPARE_BYTES_MAX)
+}
+
+/// Whether each of `links` is in one of these ranges.
+fn covers<'a>(links: &Range<Sequence>, ranges: impl Iterator<Item = &'a SequenceRange>) -> bool {
+    let mut ranges: Vec<_> = ranges.filter(|range| range.first < links.end && range.last >= links.start).collect();
+    ranges.sort_unstable_by_key(|range| range.first);
+    let mut next = links.start;
+    for range in ranges {
+        if range.first > next {
+            break;
+        }
+        next = next.max(range.last.saturating_add(1));
+    }
+    next >= links.end
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -294,6 +294,19 @@ impl Queue {
         Held { links: inner.places.len(), bytes: inner.places.bytes() }
     }
 
+    /// The links that are held, every one.
+    pub(in crate::recorder) fn waiting(&self) -> Vec<SequenceRange> {
+        let inner = self.inner();
+        let mut waiting: Vec<SequenceRange> = Vec::new();
+        for Facts { sequence, .. } in inner.places.all() {
+            match waiting.last_mut() {
+                Some(range) if range.last.checked_add(1) == Some(sequence) => range.last = sequence,
+                _ => waiting.push(SequenceRange { first: sequence, last: sequence }),
+            }
+        }
+        waiting
+    }
+
     /// What is held, for the server.
     pub(in crate::recorder) fn summary(&self) -> SpoolSummary {
         let inner = self.inner();

@@ -338,3 +338,23 @@ async fn a_link_that_the_server_never_takes_stays_until_its_room_is_needed() {
     assert!(matches!(last, Last::Known { end, own: true, .. } if end.sequence == 8), "{last:?}");
     assert_eq!(spool.summary().waiting, [SequenceRange { first: 1, last: 7 }]);
 }
+
+#[tokio::test]
+async fn of_links_that_left_before_the_spool_was_opened_only_the_server_knows_what_became() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = on_disk_with(dir.path(), 1024 * 1024, 5).await;
+    spool.settle(0).await;
+    let named = spool.queue().facts(1).unwrap();
+    spool.missing(SequenceRange { first: 1, last: 1 });
+    spool.forget(&[named]).await;
+    assert_eq!((spool.fate(0..1, None), spool.fate(0..2, None)), (Fate::Received, Fate::Missing));
+    drop(spool);
+    let spool = Spool::open(dir.path(), disk::tests::ID, 1024 * 1024, Clock::fixed(NOW)).unwrap().0;
+    let has = |durable: [(Sequence, Sequence); 1]| spool.fate(0..2, Some(&ranges(durable)));
+    assert_eq!(spool.fate(0..2, None), Fate::Waiting, "nobody has said anything yet");
+    assert_eq!((has([(0, 0)]), has([(0, 1)])), (Fate::Missing, Fate::Received));
+    assert_eq!(spool.fate(2..4, None), Fate::Waiting);
+    spool.settle(2).await;
+    spool.settle(3).await;
+    assert_eq!(spool.fate(2..4, None), Fate::Received, "their receipts were verified here");
+}
