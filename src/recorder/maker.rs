@@ -91,6 +91,8 @@ pub(super) struct Maker {
     /// A segment that waits for its time, and for room.
     pending: Option<(Segment, Placed)>,
     ticks: u32,
+    /// Whether there is no source.
+    brings_in: bool,
     made: Made,
 }
 
@@ -106,6 +108,7 @@ impl Maker {
             init: None,
             pending: None,
             ticks: 0,
+            brings_in: false,
             made: Made::default(),
         }
     }
@@ -121,13 +124,20 @@ impl Maker {
         if self.setup.memory.own().is_none() && items.is_none() {
             return Ok(());
         }
+        self.brings_in = items.is_none();
         if !self.resume(&mut items).await? {
             return Ok(());
         }
         self.mourn().await?;
         if let Some(items) = items {
             let cause = self.record(items).await?;
-            self.stop(cause).await?;
+            match self.stop(cause).await {
+                // The next recorder says it; what is in the spool is brought in all the same.
+                Err(error) if error.kind() == Kind::StorageFull => {
+                    self.made.fault.get_or_insert(error);
+                }
+                stopped => stopped?,
+            }
             self.made.captured = self.timeline.recorded();
         }
         Ok(())
@@ -235,7 +245,7 @@ impl Maker {
         }
     }
 
-    /// Whether the source waits when the spool is full.
+    /// Whether the source waits when the spool is full, or there is none.
     fn waits(&self) -> bool {
         self.brings_in || self.setup.pace == Pace::Fast || !self.setup.spool.is_durable()
     }
@@ -316,16 +326,7 @@ impl Maker {
             }
         }
         let fixes = self.fixes(captured_at, segment.duration_us);
-        let pushed = self.push(|links| links.media(segment.clone(), captured_at, fixes.clone())).await;
-        match pushed {
-            // The file system had less room than the limit: now the limit is what it had.
-            Err(error) if error.kind() == Kind::StorageFull && self.room(bytes).await? => {
-                self.push(|links| links.media(segment, captured_at, fixes)).await?;
-            }
-            pushed => {
-                pushed?;
-            }
-        }
+        self.push(|links| links.media(segment.clone(), captured_at, fixes.clone())).await?;
         Ok(None)
     }
 
@@ -365,7 +366,7 @@ impl Maker {
             return Err(Error::new(Kind::StorageFull, "the spool is full of what must stay"));
         }
         let fixes = self.fixes(at, 0);
-        self.push(|links| links.mark((category, note), MARK_SPAN, at, fixes)).await
+        self.push(|links| links.mark((category.clone(), note.clone()), MARK_SPAN, at, fixes.clone())).await
     }
 
     /// Where the recorder was.
@@ -496,11 +497,26 @@ impl Maker {
         };
         self.setup.observer.note(&format!("links {} to {} are lost {why}", range.first, range.last));
         self.setup.spool.missing(range);
-        self.push(|links| links.lost(range, span, cause, at)).await.map(|_| ())
+        self.put(|links| links.lost(range, span, cause, at)).await.map(|_| ())
     }
 
     /// Makes a link and puts it into the spool. Its sequence.
-    async fn push(&mut self, make: impl FnOnce(&Links) -> Result<Next>) -> Result<Sequence> {
+    async fn push(&mut self, make: impl Fn(&Links) -> Result<Next>) -> Result<Sequence> {
+        match self.put(&make).await {
+            // The file system had less room than the limit: now the limit is what it had.
+            Err(error) if error.kind() == Kind::StorageFull => {
+                let bytes = match &self.links {
+                    Some(links) => make(links)?.0.payload.len(),
+                    None => 0,
+                };
+                if self.room(bytes).await? { self.put(&make).await } else { Err(error) }
+            }
+            put => put,
+        }
+    }
+
+    /// The same, with the room that there is.
+    async fn put(&mut self, make: impl Fn(&Links) -> Result<Next>) -> Result<Sequence> {
         let links = self.links.as_mut().ok_or_else(|| Error::new(Kind::Internal, "the chain has no place yet"))?;
         let (link, standing) = make(links)?;
         let (sequence, bytes) = (link.facts.sequence, link.payload.len());

@@ -264,15 +264,20 @@ pub async fn record(options: Options) -> Result<Report> {
 }
 
 /// Brings in what the spool holds; what turns out not to read back is named and let go.
-async fn bring_in(
+pub(super) async fn bring_in(
     mut uplink: std::pin::Pin<&mut impl Future<Output = Result<()>>>,
     spool: &Spool,
     maker: &mut Maker,
 ) -> Result<()> {
     loop {
+        // Naming may have to wait for the server's first word or for room, which both come from the uplink.
+        let mourning = async {
+            spool.damage().await;
+            maker.mourn().await
+        };
         tokio::select! {
             done = &mut uplink => return done,
-            () = spool.damage() => maker.mourn().await?,
+            mourned = mourning => mourned?,
         }
     }
 }

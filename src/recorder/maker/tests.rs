@@ -432,3 +432,49 @@ fn a_segment_that_the_server_does_not_take_is_a_fault_that_says_what_to_do() {
     assert!(fits_init(&init.slice(1..), 65_536).unwrap_err().context().contains("takes 65536"));
     assert!(fits_init(&init, 33_554_432).unwrap_err().context().contains("takes 1048576"));
 }
+
+#[tokio::test]
+async fn a_recorder_that_was_cut_off_with_a_full_spool_makes_room_for_saying_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = rig(dir.path(), 1 << 20, Pace::RealTime, None);
+    first.give((0..20).map(|second| if second == 0 { init() } else { media(second, 5000) })).await;
+    // It is cut off in the middle of the recording.
+    let feed = first.feed.take();
+    let cut = tokio::time::timeout(Duration::from_secs(2), first.maker.run(feed)).await;
+    assert!(cut.is_err() && first.spool.queue().held().links > 2);
+    let used = first.spool.queue().held().links as u64;
+    drop(first);
+    let (spool, made) = rig(dir.path(), used * 4096, Pace::RealTime, None).run().await;
+    made.unwrap();
+    let said = contents(&spool).await;
+    assert!(matches!(said.last(), Some(Content::Stop { cause: StopCause::Fault, .. })), "{said:?}");
+    assert!(said.iter().any(|content| matches!(content, Content::Lost { cause: LossCause::StorageFull, .. })));
+}
+
+#[tokio::test]
+async fn naming_what_does_not_read_back_waits_for_the_server_s_first_word_and_the_uplink_goes_on_meanwhile() {
+    let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = rig(dir.path(), 1 << 20, Pace::Fast, None);
+    first.give([init(), media(0, 500), media(1, 500)]).await;
+    first.run().await.1.unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        let name = entry.file_name();
+        let cut = name.to_str().unwrap().starts_with("0000000000000001-");
+        std::fs::write(copy.path().join(name), &bytes[..bytes.len() - usize::from(cut)]).unwrap();
+    }
+    let mut rig = rig(copy.path(), 1 << 20, Pace::Fast, None);
+    rig.maker.run(None).await.unwrap();
+    let (spool, says) = (rig.spool.clone(), rig.greeting);
+    let uplink = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        says.send_replace(Some(greeting(None, None)));
+        while spool.queue().facts(1).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    let uplink = std::pin::pin!(uplink);
+    let brought = super::super::run::bring_in(uplink, &rig.spool, &mut rig.maker);
+    tokio::time::timeout(Duration::from_secs(5), brought).await.expect("it waits for ever").unwrap();
+}
