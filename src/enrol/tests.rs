@@ -292,7 +292,7 @@ fn a_code_that_answers_again_takes_nothing_from_a_key_that_was_renewed_since() {
 }
 
 #[test]
-fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_left() {
+fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let id = enrol(dir.path(), request(), &dir.path().join("out"), &Settings::default(), &now()).unwrap();
     revoke(dir.path(), id, "stolen").unwrap();
@@ -307,7 +307,8 @@ fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_left(
     let entries: Vec<_> = store.audit_entries(0..u64::MAX).map(Result::unwrap).collect();
     assert_eq!(entries.len(), 1);
     assert!(entries[0].actor == "command line" && entries[0].action.contains("stolen"), "{entries:?}");
-    let left = |id: RecorderId| dir.path().join(format!("revoked/{id}.toml")).exists();
-    assert!(!left(id) && left(stranger));
+    assert_eq!(revocation(dir.path(), id).unwrap(), Revocation::Taken);
+    assert_eq!(revocation(dir.path(), stranger).unwrap(), Revocation::Unknown);
+    assert_eq!(std::fs::read_dir(dir.path().join("revoked")).unwrap().count(), 0, "told once, and gone");
     assert_eq!(registry.import().unwrap(), 0);
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 18] = [
+const ROUTES: [&str; 19] = [
     "/v1/assignments",
     "/v1/log/checkpoint",
     "/v1/log/key",
@@ -25,6 +25,7 @@ const ROUTES: [&str; 18] = [
     "/v1/recorders/{id}/hls/{from}/{to}/{file}",
     "/v1/recorders/{id}/live.m3u8",
     "/v1/recorders/{id}/live/{file}",
+    "/v1/recorders/{id}/revoke",
     "/v1/reports/dark",
 ];
 
