@@ -13,9 +13,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::media::retime::Loop;
 use crate::media::{self, Event};
 use sink::Sink;
@@ -61,37 +62,28 @@ impl Source {
 
     /// Begins to read. An error is the last item. `clock` tells what time of a film can be true.
     pub(super) fn open(self, clock: &Clock) -> mpsc::Receiver<Result<Item>> {
-        let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
-        let read = move |run: &dyn Fn(&mut Sink<'_>) -> Result<()>| {
-            if let Err(error) = run(&mut Sink::new(&items)) {
-                let _ = items.blocking_send(Err(error));
-            }
-        };
         match self {
-            Self::Feed(receiver) => return receiver,
-            Self::Folder(folder) => return spawn(|items| folder::watch(folder, clock.clone(), items)),
-            Self::Camera(camera) => return spawn(|items| rtsp::watch(camera, items)),
-            Self::File(path) => tokio::task::spawn_blocking(move || read(&|sink| file::read(&path, sink))),
-            Self::Stdin => tokio::task::spawn_blocking(move || {
-                read(&|sink| file::read_stream(&mut std::io::stdin().lock(), "standard input", sink));
-            }),
-            Self::Loop { clip, laps } => {
-                tokio::task::spawn_blocking(move || read(&|sink| read_loop(&clip, laps, sink)))
-            }
-        };
-        receiver
+            Self::Feed(receiver) => receiver,
+            Self::Folder(folder) => spawn(|items| tokio::spawn(folder::watch(folder, clock.clone(), items))),
+            Self::Camera(camera) => spawn(|items| tokio::spawn(rtsp::watch(camera, items))),
+            Self::File(path) => read(move |sink| file::read(&path, sink)),
+            Self::Stdin => read(|sink| file::read_stream(&mut std::io::stdin().lock(), "standard input", sink)),
+            Self::Loop { clip, laps } => read(move |sink| read_loop(&clip, laps, sink)),
+        }
     }
 }
 
-/// Runs a source that is a task; an error is its last item.
-fn spawn<F>(run: impl FnOnce(mpsc::Sender<Result<Item>>) -> F) -> mpsc::Receiver<Result<Item>>
-where
-    F: Future<Output = Result<()>> + Send + 'static,
-{
+/// Runs a source that blocks.
+fn read(run: impl FnOnce(&mut Sink<'_>) -> Result<()> + Send + 'static) -> mpsc::Receiver<Result<Item>> {
+    spawn(|items| tokio::task::spawn_blocking(move || run(&mut Sink::new(&items))))
+}
+
+/// Runs a source; an error is its last item, and so is that it died: it never looks as if it had come to its end.
+fn spawn(run: impl FnOnce(mpsc::Sender<Result<Item>>) -> JoinHandle<Result<()>>) -> mpsc::Receiver<Result<Item>> {
     let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
-    let run = run(items.clone());
+    let running = run(items.clone());
     tokio::spawn(async move {
-        if let Err(error) = run.await {
+        if let Err(error) = running.await.context(Kind::Internal, "reading the source died").flatten() {
             let _ = items.send(Err(error)).await;
         }
     });
@@ -111,4 +103,17 @@ fn read_loop(clip: &[u8], laps: Option<u64>, sink: &mut Sink<'_>) -> Result<()> 
     }
     sink.flush();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_source_that_dies_does_not_look_as_if_it_had_come_to_its_end() {
+        let mut items = read(|_| panic!("a fault in a parser"));
+        assert_eq!(items.recv().await.unwrap().unwrap_err().kind(), Kind::Internal);
+        assert!(items.recv().await.is_none());
+        assert!(read(|_| Ok(())).recv().await.is_none(), "one that is read to its end gives nothing more");
+    }
 }
