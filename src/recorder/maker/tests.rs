@@ -434,25 +434,6 @@ fn a_segment_that_the_server_does_not_take_is_a_fault_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_recorder_that_was_cut_off_with_a_full_spool_makes_room_for_saying_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut first = rig(dir.path(), 1 << 20, Pace::RealTime, Some(AT));
-    first.greeting.send_replace(Some(greeting(None, None)));
-    first.give((0..20).map(|second| if second == 0 { init() } else { media(second, 5000) })).await;
-    // It is cut off in the middle of the recording.
-    let feed = first.feed.take();
-    let cut = tokio::time::timeout(Duration::from_secs(2), first.maker.run(feed)).await;
-    assert!(cut.is_err() && first.spool.queue().held().links > 2);
-    let used = first.spool.queue().held().links as u64;
-    drop(first);
-    let (spool, made) = rig(dir.path(), used * 4096, Pace::RealTime, None).run().await;
-    made.unwrap();
-    let said = contents(&spool).await;
-    assert!(matches!(said.last(), Some(Content::Stop { cause: StopCause::Fault, .. })), "{said:?}");
-    assert!(said.iter().any(|content| matches!(content, Content::Lost { cause: LossCause::StorageFull, .. })));
-}
-
-#[tokio::test]
 async fn naming_what_does_not_read_back_waits_for_the_server_s_first_word_and_the_uplink_goes_on_meanwhile() {
     let (dir, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = rig(dir.path(), 1 << 20, Pace::Fast, None);
