@@ -461,3 +461,22 @@ async fn naming_what_does_not_read_back_waits_for_the_server_s_first_word_and_th
     let brought = super::super::run::bring_in(uplink, &rig.spool, &mut rig.maker);
     tokio::time::timeout(Duration::from_secs(5), brought).await.expect("it waits for ever").unwrap();
 }
+
+#[tokio::test]
+async fn a_recorder_that_was_cut_off_with_a_full_spool_makes_room_for_saying_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = rig(dir.path(), 1 << 20, Pace::Fast, None);
+    first.greeting.send_replace(Some(greeting(None, None)));
+    first.give((0..60).map(|second| if second == 0 { init() } else { media(second, 5000) })).await;
+    // It is cut off in the middle of the recording.
+    let feed = first.feed.take();
+    let cut = tokio::time::timeout(Duration::from_secs(2), first.maker.run(feed)).await;
+    assert!(cut.is_err() && first.spool.queue().held().links > 2);
+    let less = first.spool.queue().held().links as u64 * 6000;
+    drop(first);
+    let (spool, made) = rig(dir.path(), less, Pace::RealTime, None).run().await;
+    made.unwrap();
+    let said = contents(&spool).await;
+    assert!(matches!(said.last(), Some(Content::Stop { cause: StopCause::Fault, .. })), "{said:?}");
+    assert!(said.iter().any(|content| matches!(content, Content::Lost { cause: LossCause::StorageFull, .. })));
+}
