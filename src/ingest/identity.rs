@@ -19,8 +19,8 @@ const OLDER_KEYS_MAX: usize = 3;
 pub(super) const REVOKED: &str = "this recorder was revoked";
 
 /// The certificates that the other end has shown, leaf first.
-pub(super) fn chain(connection: &quinn::Connection) -> Option<Box<Vec<CertificateDer<'static>>>> {
-    connection.peer_identity()?.downcast().ok()
+pub(super) fn chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity()?.downcast().ok().map(|chain| *chain)
 }
 
 /// An authenticated recorder.

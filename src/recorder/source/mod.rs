@@ -83,7 +83,8 @@ fn spawn(run: impl FnOnce(mpsc::Sender<Result<Item>>) -> JoinHandle<Result<()>>)
     let (items, receiver) = mpsc::channel(ITEMS_AHEAD);
     let running = run(items.clone());
     tokio::spawn(async move {
-        if let Err(error) = running.await.context(Kind::Internal, "reading the source died").flatten() {
+        let ended = running.await.context(Kind::Internal, "reading the source died").and_then(|ended| ended);
+        if let Err(error) = ended {
             let _ = items.send(Err(error)).await;
         }
     });
