@@ -256,6 +256,8 @@ impl Site {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut config = Config::default();
         (config.quic.listen, config.api.listen, config.ops.listen) = (any, any, any);
+        // A test here shakes hands as fast as it can, and asks about certificates alone.
+        config.quic.handshakes_per_s_max = 100_000;
         config.store.dir = home.path().join("data");
         let file = |name: &str, text: &str| {
             std::fs::write(home.path().join(name), text).unwrap();
