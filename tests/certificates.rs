@@ -13,6 +13,7 @@ use aigaq::Clock;
 use aigaq::config::Config;
 use aigaq::enrol::{self, EnrolRequest};
 use aigaq::server::Server;
+use aigaq::store::Store;
 use aigaq::store::records::RecorderKind;
 use aigaq_proto::frame::ALPN;
 use rcgen::{
@@ -247,7 +248,8 @@ struct Site {
     metrics: prometheus::Registry,
     own: Ca,
     log: aigaq_proto::receipt::LogKey,
-    _serving: tokio::task::JoinHandle<aigaq::Result<()>>,
+    serving: tokio::task::JoinHandle<aigaq::Result<()>>,
+    stop: tokio_util::sync::CancellationToken,
 }
 
 impl Site {
@@ -269,8 +271,17 @@ impl Site {
         let (address, metrics) = (server.quic_addr, server.metrics.clone());
         let own = Ca::own(&home.path().join("data"));
         let log = Identity::enrol(&home.path().join("data"), &home.path().join("rig")).log;
-        let serving = tokio::spawn(server.run_until(std::future::pending()));
-        Self { home, address, metrics, own, log, _serving: serving }
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
+        Self { home, address, metrics, own, log, serving, stop }
+    }
+
+    /// Stops the server; what is left is its store.
+    async fn stop(self) -> (Store, tempfile::TempDir) {
+        self.stop.cancel();
+        self.serving.await.unwrap().unwrap();
+        let store = self.home.path().join("data").join(aigaq::store::DIR);
+        (Store::open_read_only(&store, &aigaq::store::Settings::default()).unwrap(), self.home)
     }
 
     /// Enrols a key, whatever certificates it will come with.
@@ -652,4 +663,35 @@ async fn whom_a_new_list_names_loses_the_connection_that_it_has_and_nobody_else_
     };
     assert_eq!(why.error_code.into_inner(), u64::from(aigaq_proto::close::Code::Identity.value()));
     assert!(unlisted.connection.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificates_that_were_shown_and_the_lists_that_they_were_judged_by_are_kept_once_each() {
+    let root = Ca::root("Existing Root");
+    let sub = root.sub(&authority("Existing Intermediate", Some(0)));
+    let all = |serials: &[&[u8]]| format!("{}{}", root.list(&[], 30), sub.list(serials, 30));
+    let (first, second) = (all(&[]), all(&[&[0x11; 8]]));
+    let site = Site::open(&aigaq::est::to_pem(&root.certificate), &first).await;
+    let key = ed25519();
+    let id = site.enrol(&key);
+    let chain = sub.chain(&key, |_| {}, &[&sub]);
+    for _ in 0..2 {
+        assert_eq!(site.welcomes(chain.clone(), &key).await, Ok(()));
+    }
+    std::fs::write(site.home.path().join("lists.pem"), &second).unwrap();
+    let refused = async { while site.welcomes(chain.clone(), &key).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("the new list was not read");
+    let (store, _home) = site.stop().await;
+    let shown: Vec<_> = store.certificates(id).map(Result::unwrap).collect();
+    assert_eq!(shown.len(), 1, "the same certificates are kept once");
+    assert_eq!(shown[0].chain, chain.iter().map(|der| der.to_vec()).collect::<Vec<_>>(), "leaf and intermediate");
+    let kept: Vec<Vec<u8>> = store.revocation_lists().map(|list| list.unwrap().der).collect();
+    let lists = |pem: &str| -> Vec<Vec<u8>> {
+        use rustls::pki_types::pem::PemObject as _;
+        let lists = rustls::pki_types::CertificateRevocationListDer::pem_slice_iter(pem.as_bytes());
+        lists.map(|list| list.unwrap().to_vec()).collect()
+    };
+    let used: std::collections::BTreeSet<_> = lists(&first).into_iter().chain(lists(&second)).collect();
+    assert_eq!(kept.iter().cloned().collect::<std::collections::BTreeSet<_>>(), used);
+    assert_eq!(kept.len(), used.len(), "the same list is kept once");
 }

@@ -19,13 +19,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use aigaq_proto::RecorderId;
+use aigaq_proto::{Digest, RecorderId};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
-use crate::store::records::{self, AnnouncementRecord, AssignmentRecord, AuditRecord, RecorderRecord, RequestRecord};
+use crate::store::records::{
+    self, AnnouncementRecord, AssignmentRecord, AuditRecord, CertificateRecord, RecorderRecord, RequestRecord,
+    RevocationListRecord,
+};
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
 
@@ -191,6 +194,10 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Requests => keys::read_request(key).map(|(recorder, id)| format!("{recorder} request {id}")),
         Family::Assignments => keys::read_assignment(key).map(|(recorder, from)| format!("{recorder} from {from} µs")),
         Family::Losses => keys::read_loss(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence} lost")),
+        Family::Certificates => {
+            keys::read_certificate(key).map(|(recorder, leaf)| format!("{recorder} certificate {leaf}"))
+        }
+        Family::RevocationLists => keys::read_revocation_list(key).map(|digest| format!("revocation list {digest}")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -230,6 +237,7 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         findings.report.audit_entries += findings.keep("audit", "audit", entry).map_or(0, |_| 1);
     }
     walk(store, Family::Meta, findings);
+    shown(store, findings);
     of_the_field::<AnnouncementRecord>(
         store,
         Family::Announcements,
@@ -243,6 +251,27 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         |key| keys::read_assignment(key).map(|_| ()),
         findings,
     );
+}
+
+/// Certificates and revocation lists are those that their keys name.
+fn shown(store: &Store, findings: &mut Findings<'_>) {
+    let same = |named: Digest, bytes: &[u8]| {
+        if Digest::of(bytes) == named { Ok(()) } else { Err(Error::new(Kind::Damaged, "it is not what its key names")) }
+    };
+    for (key, value) in walk(store, Family::Certificates, findings) {
+        let read = keys::read_certificate(&key).and_then(|(_, leaf)| {
+            let record: CertificateRecord = records::decode(&value, "certificates")?;
+            same(leaf, record.chain.first().map_or(&[], |leaf| leaf.as_slice()))
+        });
+        findings.keep("certificates", place_of(Family::Certificates, &key), read);
+    }
+    for (key, value) in walk(store, Family::RevocationLists, findings) {
+        let read = keys::read_revocation_list(&key).and_then(|digest| {
+            let record: RevocationListRecord = records::decode(&value, "revocation lists")?;
+            same(digest, &record.der)
+        });
+        findings.keep("revocation_lists", place_of(Family::RevocationLists, &key), read);
+    }
 }
 
 /// Every entry of a family decodes, key and value.

@@ -2,7 +2,8 @@
 //!
 //! A certificate of this server needs no revocation list: whom it revoked the [`Registry`](super::Registry) knows. One of an existing
 //! CA is checked against the CA's list if there is one, at every depth: unknown is an error, and so is a list that has expired. The
-//! list's file is read again when it changes; one that does not read leaves the old one, which ends by itself. Whoever watches
+//! list's file is read again when it changes; one that does not read leaves the old one, which ends by itself. Where lists are kept
+//! ([`Trust::keep_lists`]), one counts only when it is durable in the store. Whoever watches
 //! [`Trust::changes`] closes the connections of those on the new list ([`Trust::is_listed`]).
 
 use std::path::{Path, PathBuf};
@@ -21,7 +22,9 @@ use tokio::sync::watch;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::{Authority, Settings};
+use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::store::Store;
 
 /// Judges chains. Shared by every listener.
 pub struct Trust {
@@ -37,6 +40,7 @@ struct Existing {
     provider: Arc<CryptoProvider>,
     verifier: RwLock<Arc<dyn ClientCertVerifier>>,
     list: Option<ListFile>,
+    kept: Option<(Store, Clock)>,
 }
 
 /// The file of its revocation lists, and what it was when it was read.
@@ -76,6 +80,21 @@ impl Trust {
             hints.extend(existing.roots.subjects());
         }
         Ok(Self { own, existing, hints, changes: watch::Sender::new(0) })
+    }
+
+    /// The same that keeps every revocation list in `store` before it counts, those in use now included. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store, and [`Kind::Invalid`] for lists that do not read any more.
+    pub fn keep_lists(mut self, store: Store, clock: Clock) -> Result<Self> {
+        if let Some(existing) = &mut self.existing {
+            existing.kept = Some((store, clock));
+            if let Some(list) = &existing.list {
+                list.forget();
+            }
+            existing.refresh()?;
+        }
+        Ok(self)
     }
 
     /// Reads the revocation list again if its file has changed. Blocks.
@@ -155,7 +174,7 @@ impl Existing {
         let roots = Arc::new(roots);
         let list = list.map(|path| ListFile { path: path.to_owned(), seen: Mutex::new(None), next_update });
         let verifier = RwLock::new(verifier(&roots, &provider, None)?);
-        let existing = Self { roots, provider, verifier, list };
+        let existing = Self { roots, provider, verifier, list, kept: None };
         existing.refresh()?;
         Ok(existing)
     }
@@ -164,7 +183,11 @@ impl Existing {
     fn refresh(&self) -> Result<bool> {
         let Some(list) = &self.list else { return Ok(false) };
         let Some(lists) = list.read_if_changed()? else { return Ok(false) };
-        let fresh = verifier(&self.roots, &self.provider, Some(lists))?;
+        let fresh = verifier(&self.roots, &self.provider, Some(lists.clone()))?;
+        if let Some((store, clock)) = &self.kept {
+            let mut all = lists.iter();
+            all.try_for_each(|one| store.keep_revocation_list(one, clock.now())).inspect_err(|_| list.forget())?;
+        }
         *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(true)
     }
@@ -188,6 +211,11 @@ fn verifier(
 }
 
 impl ListFile {
+    /// Has the file read again whether it has changed or not.
+    fn forget(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// The lists in the file; `None` if it is the one that was read last.
     fn read_if_changed(&self) -> Result<Option<Vec<CertificateRevocationListDer<'static>>>> {
         let context = || format!("cannot read the revocation list {}", self.path.display());

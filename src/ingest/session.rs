@@ -16,7 +16,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Room, Uploading};
-use super::identity::{Identity, REVOKED};
+use super::identity::{self, Identity, REVOKED};
 use super::promise::{self, Promise};
 use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -91,7 +91,7 @@ async fn greet(
     .await
     .map_err(|_| late())??;
     let clock = measure_clock(&core.gateway, connection, hello.clock);
-    let (seat, welcome) = open(&core.gateway, identity.record.id, hello, clock).await?;
+    let (seat, welcome) = open(&core.gateway, connection, identity.record.id, hello, clock).await?;
     let settings = &core.gateway.settings;
     let session = Arc::new(Session {
         core: Arc::clone(core),
@@ -110,10 +110,19 @@ async fn greet(
 }
 
 /// What the server knows of a recorder that says hello, and whether it has lost what it promised. The sequences that the recorder
-/// announces are reserved before this returns.
-async fn open(gateway: &Gateway, id: RecorderId, hello: Hello, clock: ClockOffset) -> Result<(Seat, Welcome)> {
+/// announces are reserved, and the certificates that it has shown are kept, before this returns.
+async fn open(
+    gateway: &Gateway,
+    connection: &quinn::Connection,
+    id: RecorderId,
+    hello: Hello,
+    clock: ClockOffset,
+) -> Result<(Seat, Welcome)> {
+    let (certificates, now) = (identity::chain(connection).unwrap_or_default(), gateway.clock.now());
     let (store, log, fleet) = (gateway.store.clone(), gateway.log.key(), gateway.fleet.clone());
     let look = move || -> Result<_> {
+        let shown: Vec<&[u8]> = certificates.iter().map(|certificate| &**certificate).collect();
+        store.keep_certificates(id, &shown, now)?;
         let chain = store.head(id)?.unwrap_or_default().chain;
         let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
         let newest = chain.newest().map(|end| end.sequence);

@@ -71,7 +71,8 @@ impl Opened {
         let reader = log.reader();
         let registry = Arc::new(Registry::open(store.clone(), data, clock.clone())?);
         let enrol_metrics = enrol::Metrics::register(&metrics)?;
-        let trust = Arc::new(Trust::load(&authority, &settings, enrol_metrics.next_update())?);
+        let trust = Trust::load(&authority, &settings, enrol_metrics.next_update())?;
+        let trust = Arc::new(trust.keep_lists(store.clone(), clock.clone())?);
         let commit_metrics = commit::Metrics::register(&metrics)?;
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;

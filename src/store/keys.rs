@@ -12,6 +12,8 @@
 //! requests    | recorder 16 | id 8 |
 //! assignments | recorder 16 | from 8 |
 //! losses      | recorder 16 | first 8 | sequence 8 |
+//! certificates | recorder 16 | SHA-256 of the leaf 32 |
+//! revocation_lists | SHA-256 of the list 32 |
 //! audit       | at 8 | counter 8 |
 //! tiles       | level 1 | first 8 |
 //! footage     | expiry day 4 | commit 8 | index 4 |
@@ -308,6 +310,38 @@ pub fn read_u32(value: &[u8], what: &'static str) -> Result<u32> {
     fields.end().map(|()| read)
 }
 
+/// Key of a certificate that a recorder has shown.
+#[must_use]
+pub fn certificate(recorder: RecorderId, fingerprint: Digest) -> [u8; 48] {
+    join(&[&recorder.0, &fingerprint.0])
+}
+
+/// Reads what [`certificate`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_certificate(key: &[u8]) -> Result<(RecorderId, Digest)> {
+    let mut fields = Fields::of(key, "certificates");
+    let read = (fields.recorder()?, Digest(fields.take()?));
+    fields.end().map(|()| read)
+}
+
+/// Key of a revocation list.
+#[must_use]
+pub fn revocation_list(digest: Digest) -> [u8; 32] {
+    digest.0
+}
+
+/// Reads what [`revocation_list`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_revocation_list(key: &[u8]) -> Result<Digest> {
+    let mut fields = Fields::of(key, "revocation lists");
+    let read = Digest(fields.take()?);
+    fields.end().map(|()| read)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -329,6 +363,8 @@ mod tests {
             prop_assert_eq!(read_assignment(&assignment(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_loss(&loss(id, a, b)).unwrap(), (id, a, b));
             prop_assert_eq!(read_audit(&audit(a, b)).unwrap(), (a, b));
+            prop_assert_eq!(read_certificate(&certificate(id, Digest(digest))).unwrap(), (id, Digest(digest)));
+            prop_assert_eq!(read_revocation_list(&revocation_list(Digest(digest))).unwrap(), Digest(digest));
             prop_assert_eq!(read_tile(&tile(level, a)).unwrap(), (level, a));
             let key = FootageKey { day, commit: a, index };
             prop_assert_eq!(read_footage(&footage(key)).unwrap(), key);

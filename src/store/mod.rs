@@ -2,7 +2,7 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, the reading of payloads in `footage`, every key in [`keys`], every
+//! are asked in `field`, which certificates they showed in `shown`, the reading of payloads in `footage`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -16,6 +16,7 @@ pub mod keys;
 mod ledger;
 pub mod records;
 mod revoked;
+mod shown;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
 mod field;
+mod shown;
 
 use aigaq_proto::chain::Chain;
 use aigaq_proto::message::RefusalReason;
@@ -14,6 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
+pub use shown::{CertificateRecord, RevocationListRecord};
 
 /// What a value begins with.
 const VERSION: u8 = 1;

@@ -42,11 +42,15 @@ pub enum Family {
     Assignments,
     /// Links that recorders said are lost, by recorder and first sequence.
     Losses,
+    /// The certificates that recorders have shown, by recorder and fingerprint.
+    Certificates,
+    /// The revocation lists that were in use, by digest.
+    RevocationLists,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -60,6 +64,8 @@ impl Family {
         Self::Requests,
         Self::Assignments,
         Self::Losses,
+        Self::Certificates,
+        Self::RevocationLists,
     ];
 
     /// The name on disk.
@@ -79,6 +85,8 @@ impl Family {
             Self::Requests => "requests",
             Self::Assignments => "assignments",
             Self::Losses => "losses",
+            Self::Certificates => "certificates",
+            Self::RevocationLists => "revocation_lists",
         }
     }
 }
