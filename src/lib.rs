@@ -5,13 +5,16 @@
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
-//! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`server`] puts the parts together,
+//! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`bundle`] is
+//! what an export consists of, [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
 //! a room of the server.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "verify")]
+pub mod bundle;
 #[cfg(feature = "server")]
 pub mod chain;
 #[cfg(feature = "server")]

@@ -1,0 +1,95 @@
+//! The bundle that an export is: its names and the types of its files. What they mean is in `proto/BUNDLE.md`.
+//!
+//! Written by `export`, read by `verify`; no code of a server. Where a field stands beside signed bytes for people to read, the
+//! signed bytes count and the verifier compares the two.
+
+pub mod about;
+pub mod encoding;
+pub mod line;
+pub mod manifest;
+
+/// `format` of the manifest.
+pub const FORMAT: &str = "aigaq-bundle/1";
+
+/// What this is, for people.
+pub const README: &str = "README.txt";
+/// [`manifest::Manifest`].
+pub const MANIFEST: &str = "manifest.json";
+/// For `sha256sum -c`: every file but itself and [`SIGNATURE`].
+pub const SUMS: &str = "SHA256SUMS";
+/// DER ECDSA P-256 with SHA-256 over the manifest.
+pub const SIGNATURE: &str = "manifest.sig";
+/// The certificate of the key that signed the manifest, and what leads to its CA, PEM.
+pub const EXPORTER: &str = "certs/exporter.pem";
+/// The one checkpoint that every inclusion proof leads to, with its cosignatures.
+pub const CHECKPOINT: &str = "log/checkpoint";
+/// The `vkey` of the log.
+pub const LOG_KEY: &str = "log/key.txt";
+/// [`about::Gaps`].
+pub const GAPS: &str = "gaps.json";
+/// An array of [`about::Marker`].
+pub const MARKERS: &str = "markers.json";
+/// Lines of [`about::Custody`].
+pub const CUSTODY: &str = "custody.jsonl";
+/// How to get the verifier.
+pub const VERIFIER: &str = "verify/README.txt";
+/// The anchors that the server trusts, PEM: listed here, trusted by nobody for that.
+pub const ANCHORS: &str = "verify/anchors.pem";
+/// Directory of RFC 3161 tokens over the checkpoint.
+pub const TIMESTAMPS: &str = "timestamps/";
+/// Directory of revocation lists, DER, as they were in use when the footage came in.
+pub const REVOCATION_LISTS: &str = "crl/";
+
+/// Lines of [`line::Line`], by sequence.
+#[must_use]
+pub fn chain(recorder: aigaq_proto::RecorderId) -> String {
+    format!("chain/{recorder}.jsonl")
+}
+
+/// A recording: its initialisation segment and whole payloads, byte for byte.
+#[must_use]
+pub fn media(recorder: aigaq_proto::RecorderId, recording: u64) -> String {
+    format!("media/{recorder}/{recording}.mp4")
+}
+
+/// The same of a recording whose initialisation segment is not there.
+#[must_use]
+pub fn media_without_start(recorder: aigaq_proto::RecorderId, recording: u64) -> String {
+    format!("media/{recorder}/{recording}.m4s")
+}
+
+/// The payload of the other side of a fork.
+#[must_use]
+pub fn fork(recorder: aigaq_proto::RecorderId, sequence: u64, digest: &aigaq_proto::Digest) -> String {
+    format!("forks/{recorder}/{sequence}-{digest}")
+}
+
+/// The payload of a quarantined link, as it arrived.
+#[must_use]
+pub fn quarantined(recorder: aigaq_proto::RecorderId, number: u64) -> String {
+    format!("quarantine/{recorder}/{number}")
+}
+
+/// An array of [`about::Position`].
+#[must_use]
+pub fn track(recorder: aigaq_proto::RecorderId) -> String {
+    format!("track/{recorder}.json")
+}
+
+/// The certificates that a recorder has shown for the keys of its links, leaf and intermediates, PEM.
+#[must_use]
+pub fn certificates(recorder: aigaq_proto::RecorderId) -> String {
+    format!("certs/{recorder}.pem")
+}
+
+/// The public keys that its links are signed with, PEM.
+#[must_use]
+pub fn keys(recorder: aigaq_proto::RecorderId) -> String {
+    format!("certs/{recorder}.keys.pem")
+}
+
+/// C2SP tlog-proof of a link.
+#[must_use]
+pub fn proof(recorder: aigaq_proto::RecorderId, sequence: u64) -> String {
+    format!("proofs/{recorder}-{sequence}.tlog-proof")
+}
