@@ -5,8 +5,8 @@
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
-//! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`bundle`] is
-//! what an export consists of, [`server`] puts the parts together,
+//! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
+//! what others check, [`bundle`] is what it consists of, [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
@@ -29,6 +29,8 @@ pub mod config;
 pub mod enrol;
 pub mod error;
 pub mod est;
+#[cfg(feature = "server")]
+pub mod export;
 #[cfg(feature = "server")]
 pub mod fleet;
 #[cfg(feature = "server")]

@@ -98,6 +98,7 @@ impl Server {
         let router = lookup::router(lookup);
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
+        tasks.spawn_on(lookups.handle(), "exports", Arc::clone(&opened.exports).run(listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));
         tasks.spawn("enrolment", http::serve(enrolment, desk, Some(opened.enrol_tls()?), listeners.clone()));
         tasks.spawn("words", Arc::clone(&opened.desk).keep(listeners.clone()));
@@ -147,6 +148,7 @@ impl Server {
         self.writer.wait().await?;
         self.listeners.cancel();
         self.tasks.finish("api").await?;
+        self.tasks.finish("exports").await?;
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;
         self.tasks.finish("watch").await?;

@@ -8,6 +8,8 @@ mod access;
 mod chain;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/exports.rs"]
+mod exports;
 #[path = "api/field.rs"]
 mod field;
 #[path = "api/footage.rs"]

@@ -19,7 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("commit", &["chain", "log", "store"]),
     ("enrol", &["est", "http", "log", "store"]),
     ("ingest", &["commit", "enrol", "fleet", "log", "store"]),
-    ("lookup", &["enrol", "fleet", "http", "log", "media", "store"]),
+    ("export", &["bundle", "enrol", "est", "log", "store"]),
+    ("lookup", &["enrol", "export", "fleet", "http", "log", "media", "store"]),
     ("recorder", &["est", "media"]),
     ("check", &["log", "store"]),
 ];

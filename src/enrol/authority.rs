@@ -32,6 +32,9 @@ const SERVER_LIFE: Duration = DAY.saturating_mul(365);
 /// A server certificate with less than this left is renewed at start.
 const SERVER_LEFT_MIN: Duration = DAY.saturating_mul(120);
 
+/// `id-kp-documentSigning` (RFC 9336): for signing manifests, and no recorder's certificate.
+const DOCUMENT_SIGNING: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 36];
+
 /// Random bytes in a serial number.
 const SERIAL_BYTES: usize = 16;
 /// Which CA the server issues with, `DIR/ca/issuing`: the fingerprint of its anchor, so that the command line notices when it
@@ -182,17 +185,38 @@ impl Authority {
         files::make_private_dir(&data.join("ca"))?;
         let _lock = Lock::take(&data.join("ca").join("lock"))?;
         let (key_path, pem_path) = (data.join("server.key"), data.join("server.pem"));
-        let key = match files::read(&key_path)? {
-            Some(text) => parse_key(&text, &key_path)?,
-            None => new_key(&key_path)?,
+        self.identity(&key_path, &pem_path, &server_params(names, clock)?, clock)
+    }
+
+    /// The certificate that exports are signed under, `DIR/export.pem` and `DIR/export.key`: made at first use, renewed under the
+    /// same key when it is near its end.
+    ///
+    /// # Errors
+    /// As [`Authority::server_identity`].
+    pub fn export_identity(&self, data: &Path, clock: &Clock) -> Result<ServerIdentity> {
+        files::make_private_dir(&data.join("ca"))?;
+        let _lock = Lock::take(&data.join("ca").join("lock"))?;
+        self.identity(&data.join("export.key"), &data.join("export.pem"), &export_params(clock), clock)
+    }
+
+    /// What is kept in two files, made or renewed if need be. The caller holds the lock.
+    fn identity(
+        &self,
+        key_path: &Path,
+        pem_path: &Path,
+        params: &CertificateParams,
+        clock: &Clock,
+    ) -> Result<ServerIdentity> {
+        let key = match files::read(key_path)? {
+            Some(text) => parse_key(&text, key_path)?,
+            None => new_key(key_path)?,
         };
-        let params = server_params(names, clock)?;
-        let kept = files::read(&pem_path)?.and_then(|pem| self.still_good(&pem, &key, &params, clock));
+        let kept = files::read(pem_path)?.and_then(|pem| self.still_good(&pem, &key, params, clock));
         let leaf = match kept {
             Some(leaf) => leaf,
             None => {
-                let made = self.sign(&params, &key)?;
-                files::write(&pem_path, made.pem().as_bytes(), files::PUBLIC)?;
+                let made = self.sign(params, &key)?;
+                files::write(pem_path, made.pem().as_bytes(), files::PUBLIC)?;
                 made.into()
             }
         };
@@ -278,6 +302,13 @@ fn server_params(names: &[String], clock: &Clock) -> Result<CertificateParams> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(params)
+}
+
+fn export_params(clock: &Clock) -> CertificateParams {
+    let mut params = params("Aigaq export", SERVER_LIFE, clock);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(DOCUMENT_SIGNING.to_vec())];
+    params
 }
 
 /// The names and addresses in a certificate.

@@ -38,7 +38,7 @@ pub use listener::{Desk, Office, router};
 pub use metrics::Metrics;
 pub use offline::{RecorderFile, Revocation, check_revocation, enrol, make_code, register, revocation, revoke};
 pub use registry::{NoEntry, Registry};
-pub use trust::Trust;
+pub use trust::{Trust, anchors};
 pub use verifier::{ServerTime, Verifier};
 
 /// The name in the server's certificate, and the server name (SNI) that every recorder asks for, wherever it connects.

@@ -160,12 +160,28 @@ impl std::fmt::Debug for Trust {
     }
 }
 
+/// What the server trusts: the end of its own chain, and the anchors of an existing CA.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a file that does not read.
+pub fn anchors(authority: &Authority, settings: &Settings) -> Result<Vec<CertificateDer<'static>>> {
+    let mut all = vec![authority.anchor().clone()];
+    if let Some(path) = &settings.trust_anchors {
+        all.extend(read_anchors(path)?);
+    }
+    Ok(all)
+}
+
+fn read_anchors(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let unreadable = || format!("cannot read the trust anchors in {}", path.display());
+    CertificateDer::pem_file_iter(path).and_then(Iterator::collect).context(Kind::Invalid, unreadable())
+}
+
 impl Existing {
     fn load(anchors: &Path, list: Option<&Path>, provider: Arc<CryptoProvider>, next_update: IntGauge) -> Result<Self> {
         let unreadable = || format!("cannot read the trust anchors in {}", anchors.display());
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(anchors).context(Kind::Invalid, unreadable())? {
-            let certificate = certificate.context(Kind::Invalid, unreadable())?;
+        for certificate in read_anchors(anchors)? {
             roots.add(certificate).context(Kind::Invalid, unreadable())?;
         }
         if roots.is_empty() {

@@ -18,7 +18,7 @@ mod tile;
 mod tree;
 
 pub use identity::Identity;
-pub use reader::Reader;
+pub use reader::{Reader, Tree};
 pub use tree::{Log, Settled, Staged};
 
 /// Entries or hashes in a full tile, and so in the longest row of the log.

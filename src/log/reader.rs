@@ -28,6 +28,17 @@ const TILES_MAX: usize = 64;
 /// Highest level of a tile in a log with 2^64 entries.
 const LEVEL_MAX: u8 = 7;
 
+/// A tree of the log, with its signed checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// Number of its entries.
+    pub size: u64,
+    /// Its root.
+    pub root: Digest,
+    /// The signed note.
+    pub checkpoint: String,
+}
+
 /// Reads the log. Cheap to clone; its methods block on the store.
 #[derive(Clone)]
 pub struct Reader {
@@ -74,6 +85,27 @@ impl Reader {
         Ok(self.checkpoint_of(size)?.1)
     }
 
+    /// The newest durable tree.
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`].
+    pub fn newest(&self) -> Result<Tree> {
+        let size = self.size()?;
+        let (root, checkpoint) = self.checkpoint_of(size)?;
+        Ok(Tree { size, root, checkpoint })
+    }
+
+    /// The inclusion proof of an entry in a tree, checked against its root.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when the log does not have it there.
+    pub fn prove_entry(&self, entry: &[u8; ENTRY_BYTES], index: u64, tree: &Tree) -> Result<Vec<Digest>> {
+        let nodes = Nodes::new(self, tree.size);
+        let proof = prove_record(tree.size, index, &nodes).map_err(|error| nodes.explain(error))?;
+        check_record(&proof, tree.size, Hash(tree.root.0), index, record_hash(entry)).map_err(damaged)?;
+        Ok(proof.into_iter().map(|hash| Digest(hash.0)).collect())
+    }
+
     /// The root of the tree with the first `size` entries, which must be durable.
     ///
     /// # Errors
@@ -116,7 +148,9 @@ impl Reader {
         }
         let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
         let (root, checkpoint) = self.checkpoint_of(record.tree_size)?;
-        let proof = self.prove(record, digest, root)?;
+        let tree = Tree { size: record.tree_size, root, checkpoint };
+        let proof = self.prove_entry(&entry(digest, record.received_at), record.log_index, &tree)?;
+        let Tree { checkpoint, .. } = tree;
         Ok(Receipt {
             sequence: header.sequence,
             digest: *digest,
@@ -125,15 +159,6 @@ impl Reader {
             proof,
             checkpoint,
         })
-    }
-
-    /// The inclusion proof of a stored link in the tree of its commit, checked against the root.
-    fn prove(&self, record: &LinkRecord, digest: &Digest, root: Digest) -> Result<Vec<Digest>> {
-        let nodes = Nodes::new(self, record.tree_size);
-        let proof = prove_record(record.tree_size, record.log_index, &nodes).map_err(|error| nodes.explain(error))?;
-        let leaf = record_hash(&entry(digest, record.received_at));
-        check_record(&proof, record.tree_size, Hash(root.0), record.log_index, leaf).map_err(damaged)?;
-        Ok(proof.into_iter().map(|hash| Digest(hash.0)).collect())
     }
 
     /// The root of the tree with the first `size` entries and its signed checkpoint.

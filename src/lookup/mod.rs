@@ -1,12 +1,12 @@
 //! HTTP out: what a control centre asks, and what it gets.
 //!
-//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | pulls | assignments | reports → store → media`; one file per resource,
+//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | exports | pulls | assignments | reports → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
 //! passes through [`viewer::Viewer`], which writes the audit entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
 //! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries,
-//! has `fleet` write what recorders are asked for and who has them, and never sees `ingest`.
+//! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
 mod assignments;
 mod audit;
@@ -15,6 +15,7 @@ mod content;
 mod coverage;
 mod dark;
 mod explain;
+mod exports;
 mod footage;
 mod guard;
 mod live;
@@ -35,6 +36,7 @@ pub mod time;
 pub mod viewer;
 mod watch;
 
+pub use exports::holes;
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
 pub use state::State;

@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{State, assignments, clip, coverage, live, log, play, pulls, recorders, reports, revocation};
+use super::{State, assignments, clip, coverage, exports, live, log, play, pulls, recorders, reports, revocation};
 
 /// What the document says of the whole.
 #[derive(utoipa::OpenApi)]
@@ -28,6 +28,7 @@ use super::{State, assignments, clip, coverage, live, log, play, pulls, recorder
         (name = "footage", description = "What was recorded; each request leaves an audit entry"),
         (name = "assignments", description = "Who had a recorder when"),
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
+        (name = "exports", description = "Footage with everything that proves it, as one file"),
         (name = "reports", description = "Sums over a day of the site"),
         (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
         (name = "api", description = "This document")
@@ -48,6 +49,9 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(assignments::who))
         .routes(routes!(pulls::list, pulls::create))
         .routes(routes!(pulls::one, pulls::cancel))
+        .routes(routes!(exports::list, exports::create))
+        .routes(routes!(exports::one, exports::cancel))
+        .routes(routes!(exports::bundle))
         .routes(routes!(reports::dark))
         .routes(routes!(play::index))
         .routes(routes!(play::file))

@@ -12,6 +12,7 @@ use super::viewer::{Evidence, Token};
 use crate::clock::Clock;
 use crate::enrol::Registry;
 use crate::error::Result;
+use crate::export::Exports;
 use crate::fleet::Fleet;
 use crate::log::Reader;
 use crate::store::Store;
@@ -39,6 +40,8 @@ pub struct State {
     pub(super) import: Import,
     /// Who is enrolled, for those who take identities back.
     pub(super) registry: Option<Arc<Registry>>,
+    /// Who makes exports.
+    pub(super) exports: Option<Arc<Exports>>,
 }
 
 impl State {
@@ -70,6 +73,7 @@ impl State {
             metrics,
             import: Arc::new(|| Ok(())),
             registry: None,
+            exports: None,
         })
     }
 
@@ -79,6 +83,12 @@ impl State {
     pub fn with_registry(self, registry: Arc<Registry>) -> Self {
         let of_import = Arc::clone(&registry);
         Self { import: Arc::new(move || of_import.import().map(|_| ())), registry: Some(registry), ..self }
+    }
+
+    /// The same with exports.
+    #[must_use]
+    pub fn with_exports(self, exports: Arc<Exports>) -> Self {
+        Self { exports: Some(exports), ..self }
     }
 
     /// The same with the time zone of the site; without it, UTC.

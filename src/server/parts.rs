@@ -18,12 +18,15 @@ use crate::commit::{self, WriterHandle};
 use crate::config::Config;
 use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerIdentity, ServerTime, Trust, Verifier};
 use crate::error::{Context, Error, Kind, Result};
+use crate::export::{self, Exports};
 use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
 use crate::log::{Identity, Log, Reader};
 use crate::store::{self, Store};
 use crate::{http, lookup, metrics};
 
+/// Where bundles lie within the data directory.
+const EXPORTS: &str = "exports";
 /// How many ports are tried for one that is free for UDP and TCP.
 const PORT_ATTEMPTS: u32 = 16;
 
@@ -36,6 +39,8 @@ pub(super) struct Opened {
     pub(super) writer: WriterHandle,
     /// Where recorders enrol.
     pub(super) desk: Arc<Desk>,
+    /// Who makes exports.
+    pub(super) exports: Arc<Exports>,
     server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
@@ -63,6 +68,8 @@ impl Opened {
         let settings = enrol_settings(config);
         let authority = Authority::open(data, settings.issuer.as_ref(), &clock)?;
         let server_identity = authority.server_identity(data, &settings.names, &clock)?;
+        let export_identity = authority.export_identity(data, &clock)?;
+        let anchors = enrol::anchors(&authority, &settings)?;
         let identity = Identity::load_or_create(data)?;
         let metrics = metrics::registry()?;
         let store = open(&data.join(store::DIR), &store_settings(config))?;
@@ -78,6 +85,9 @@ impl Opened {
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
         let fleet = Fleet::open(store.clone(), clock.clone())?;
+        let holes = lookup::holes(fleet.clone(), clock.clone());
+        let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &export_identity)?;
+        let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone())?);
         let office = Office {
             authority,
             trust: Arc::clone(&trust),
@@ -99,7 +109,7 @@ impl Opened {
             settings: ingest_settings(config),
             metrics: ingest::Metrics::register(&metrics)?,
         };
-        Ok(Self { lock, token, metrics, gateway, writer, desk, server_identity, reader, lookup_metrics })
+        Ok(Self { lock, token, metrics, gateway, writer, desk, exports, server_identity, reader, lookup_metrics })
     }
 
     /// The QUIC endpoint, and the listener that recorders enrol on: without an address of its own on the same port of TCP. Where any
@@ -147,7 +157,7 @@ impl Opened {
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        Ok(state.with_registry(registry))
+        Ok(state.with_registry(registry).with_exports(Arc::clone(&self.exports)))
     }
 }
 

@@ -1,16 +1,20 @@
 //! A server of the API alone: a store in memory, a real writer, a real listener on a free port.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
+use aigaq::enrol::Authority;
+use aigaq::export::{self, Exports};
 use aigaq::fleet::Fleet;
-use aigaq::log::{Identity, Log};
+use aigaq::log::{Identity, Log, Reader};
 use aigaq::lookup::{self, Readiness};
 use aigaq::store::Store;
 use aigaq::store::engine::memory::Memory;
 use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKey, RecorderKind, RecorderRecord};
 use aigaq::{Clock, store};
+use aigaq_proto::message::RefusalReason;
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::SigningKey;
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
@@ -40,6 +44,8 @@ pub(crate) struct Rig {
     pub(crate) log: LogKey,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) state: lookup::State,
+    pub(crate) exports: Arc<Exports>,
+    pub(crate) dir: tempfile::TempDir,
     queue: Queue,
     client: reqwest::Client,
     _writer: WriterHandle,
@@ -68,8 +74,11 @@ impl Rig {
             commit::start(store.clone(), log, commit::Settings::default(), clock.clone(), writer_metrics).unwrap();
         let lookup_metrics = lookup::Metrics::register(&metrics).unwrap();
         let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
-        let state =
-            lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let exports = exports(dir.path(), &store, &reader, &fleet, &clock);
+        let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone())
+            .unwrap()
+            .with_exports(Arc::clone(&exports));
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let address = listen(lookup::router(state.clone()), &stop).await;
@@ -87,6 +96,8 @@ impl Rig {
             log: key,
             metrics,
             state,
+            exports,
+            dir,
             queue,
             client,
             _writer,
@@ -115,6 +126,12 @@ impl Rig {
 
     /// Makes a link durable.
     pub(crate) async fn send(&self, link: Link) {
+        let outcome = self.offer(link, None).await;
+        assert!(matches!(outcome, Outcome::Receipt(_)), "{outcome:?}");
+    }
+
+    /// Offers a link that may have failed a check.
+    pub(crate) async fn offer(&self, link: Link, fault: Option<RefusalReason>) -> Outcome {
         let (reply, answer) = oneshot::channel();
         let actual = (Digest::of(&link.payload), link.payload.len() as u64);
         let submission = Submission {
@@ -125,14 +142,13 @@ impl Rig {
             payload: link.payload,
             received_at: self.clock.now(),
             clock: None,
-            fault: None,
+            fault,
             actual,
             permit: None,
             reply,
         };
         self.queue.submit(submission).await.unwrap();
-        let outcome = answer.await.unwrap();
-        assert!(matches!(outcome, Outcome::Receipt(_)), "{outcome:?}");
+        answer.await.unwrap()
     }
 
     /// Sends a start, `segments` segments of 2 s and a stop; returns the payloads, the initialisation segment first.
@@ -218,6 +234,16 @@ impl Rig {
         let Body::Footage(key) = link.body else { panic!("{sequence} has no footage") };
         key
     }
+}
+
+/// Who makes exports into `dir`; nothing runs them yet.
+pub(crate) fn exports(dir: &Path, store: &Store, reader: &Reader, fleet: &Fleet, clock: &Clock) -> Arc<Exports> {
+    let authority = Authority::load_or_create(dir, clock).unwrap();
+    let identity = authority.export_identity(dir, clock).unwrap();
+    let holes = lookup::holes(fleet.clone(), clock.clone());
+    let anchors = vec![authority.anchor().clone()];
+    let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &identity).unwrap();
+    Arc::new(Exports::open(&dir.join("exports"), source, clock.clone()).unwrap())
 }
 
 async fn listen(router: axum::Router, stop: &CancellationToken) -> SocketAddr {

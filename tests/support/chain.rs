@@ -81,14 +81,26 @@ impl Chain {
     }
 
     pub fn start(&mut self, key: &SigningKey) -> Link {
+        self.start_with(key, Bytes::from_static(b"initialisation"))
+    }
+
+    /// Begins a recording with this initialisation segment.
+    pub fn start_with(&mut self, key: &SigningKey, init: Bytes) -> Link {
         self.recording = self.next;
-        self.add(key, Content::Start { codecs: "avc1.64001f".to_owned() }, 0, Bytes::from_static(b"initialisation"))
+        self.add(key, Content::Start { codecs: "avc1.64001f".to_owned() }, 0, init)
     }
 
     /// A media link of 2 s.
     pub fn media(&mut self, key: &SigningKey, payload: Bytes) -> Link {
         let payload_digest = Digest::of(&payload);
         self.media_hashed(key, payload, payload_digest)
+    }
+
+    /// A media link of this length, microseconds.
+    pub fn media_of(&mut self, key: &SigningKey, payload: Bytes, duration_us: u32) -> Link {
+        let content = Content::Media { recording: self.recording, ordinal: self.ordinal, independent: true };
+        self.ordinal += 1;
+        self.add(key, content, duration_us, payload)
     }
 
     pub fn media_hashed(&mut self, key: &SigningKey, payload: Bytes, payload_digest: Digest) -> Link {

@@ -1,0 +1,218 @@
+//! The footage of one recorder: each recording as one file, its initialisation segment and whole payloads, byte for byte.
+//!
+//! At most one payload is in memory. What is stored and is not what was received never goes in: its link says so.
+
+use std::collections::BTreeMap;
+
+use aigaq_proto::{Content, LinkHeader, Micros, RecorderId, Sequence};
+
+use super::archive::Archive;
+use super::job::Job;
+use super::plan::Plan;
+use crate::bundle::line::Clock;
+use crate::bundle::{self, about, line, manifest};
+use crate::error::{Context as _, Kind, Result};
+use crate::store::Store;
+use crate::store::records::LinkRecord;
+
+/// What became of the payloads of a recorder.
+#[derive(Debug, Default)]
+pub(super) struct Footage {
+    /// Where the payload of each link went.
+    pub(super) placed: BTreeMap<Sequence, Placed>,
+    /// The files, in order of their recordings.
+    pub(super) media: Vec<manifest::Media>,
+    /// Spans whose payload is damaged, device clock.
+    pub(super) damaged: Vec<(Micros, Micros)>,
+    /// Whether some footage was deleted.
+    pub(super) deleted: bool,
+}
+
+/// Where the payload of a link went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// Into the file of its recording, at this offset; whether that file begins with its initialisation segment.
+    File {
+        /// Sequence of the recording's `Start` link.
+        recording: Sequence,
+        /// Bytes before it.
+        offset: u64,
+        /// Whether the file plays.
+        plays: bool,
+    },
+    /// It was deleted.
+    Deleted,
+    /// It is not what was received.
+    Damaged,
+}
+
+impl Placed {
+    /// The same as a line says it.
+    pub(super) fn payload(self, recorder: RecorderId, length: u32) -> line::Payload {
+        match self {
+            Self::File { recording, offset, plays } => {
+                line::Payload::File { path: path(recorder, recording, plays), offset, length: u64::from(length) }
+            }
+            Self::Deleted => line::Payload::Deleted { statement: None },
+            Self::Damaged => line::Payload::Damaged,
+        }
+    }
+}
+
+fn path(recorder: RecorderId, recording: Sequence, plays: bool) -> String {
+    if plays { bundle::media(recorder, recording) } else { bundle::media_without_start(recorder, recording) }
+}
+
+/// The file that is being written.
+struct File {
+    path: String,
+    from: Micros,
+    to: Micros,
+    segments: u64,
+    clock: Option<Clock>,
+}
+
+/// Writes what the plan names of the links below `tree_size`; blocks.
+///
+/// # Errors
+/// Those of the store but for damage, and those of the archive.
+pub(super) fn write(
+    store: &Store,
+    recorder: RecorderId,
+    plan: &Plan,
+    tree_size: u64,
+    archive: &mut Archive,
+    job: &Job,
+) -> Result<Footage> {
+    let mut footage = Footage::default();
+    for (recording, segments) in &plan.recordings {
+        footage.recording(&Of { store, recorder, tree_size, job }, *recording, segments, archive)?;
+    }
+    Ok(footage)
+}
+
+/// What the writing of every recording needs.
+struct Of<'a> {
+    store: &'a Store,
+    recorder: RecorderId,
+    tree_size: u64,
+    job: &'a Job,
+}
+
+/// What reading a payload came to.
+enum Body {
+    Bytes(bytes::Bytes),
+    Deleted,
+    Damaged,
+}
+
+impl Of<'_> {
+    /// The link with this sequence, if it is in the tree and its header is its own.
+    fn link(&self, sequence: Sequence) -> Result<Option<(LinkHeader, LinkRecord)>> {
+        let record = match self.store.link(self.recorder, sequence) {
+            Err(error) if error.kind() == Kind::Damaged => return Ok(None),
+            found => found?,
+        };
+        let Some(record) = record.filter(|record| record.log_index < self.tree_size) else { return Ok(None) };
+        let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode");
+        Ok(header.ok().filter(|header| header.recorder == self.recorder).map(|header| (header, record)))
+    }
+
+    fn body(&self, record: &LinkRecord) -> Result<Body> {
+        match self.store.body(record) {
+            Ok(bytes) => Ok(Body::Bytes(bytes)),
+            Err(error) if error.kind() == Kind::Damaged => Ok(Body::Damaged),
+            Err(error) if error.kind() == Kind::NotFound => Ok(Body::Deleted),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Footage {
+    fn recording(
+        &mut self,
+        of: &Of<'_>,
+        recording: Sequence,
+        segments: &[Sequence],
+        archive: &mut Archive,
+    ) -> Result<()> {
+        let mut file: Option<File> = None;
+        let mut init = self.init(of, recording)?;
+        let plays = init.is_some();
+        for sequence in segments {
+            of.job.go_on()?;
+            let Some((header, record)) = of.link(*sequence)? else { continue };
+            let placed = match of.body(&record)? {
+                Body::Bytes(bytes) => {
+                    let end = header.captured_at.saturating_add(u64::from(header.duration_us));
+                    let file = match &mut file {
+                        Some(file) => file,
+                        none => {
+                            let clock = record.clock.map(clock);
+                            let path = path(of.recorder, recording, plays);
+                            archive.begin(&path)?;
+                            if let Some(init) = init.take() {
+                                let offset = archive.write(&init)?;
+                                self.placed.insert(recording, Placed::File { recording, offset, plays });
+                            }
+                            none.insert(File { path, from: header.captured_at, to: end, segments: 0, clock })
+                        }
+                    };
+                    let offset = archive.write(&bytes)?;
+                    (file.from, file.to) = (file.from.min(header.captured_at), file.to.max(end));
+                    file.segments += 1;
+                    of.job.add_bytes(bytes.len() as u64);
+                    Placed::File { recording, offset, plays }
+                }
+                Body::Deleted => {
+                    self.deleted = true;
+                    Placed::Deleted
+                }
+                Body::Damaged => {
+                    let end = header.captured_at.saturating_add(u64::from(header.duration_us));
+                    self.damaged.push((header.captured_at, end));
+                    Placed::Damaged
+                }
+            };
+            self.placed.insert(*sequence, placed);
+        }
+        self.media.extend(file.map(|file| file.finish(recording)));
+        Ok(())
+    }
+
+    /// The initialisation segment of a recording, if it is there and whole.
+    fn init(&mut self, of: &Of<'_>, recording: Sequence) -> Result<Option<bytes::Bytes>> {
+        let Some((header, record)) = of.link(recording)? else { return Ok(None) };
+        if !matches!(header.content, Content::Start { .. }) {
+            return Ok(None);
+        }
+        match of.body(&record)? {
+            Body::Bytes(bytes) => Ok(Some(bytes)),
+            Body::Deleted => Ok(None),
+            Body::Damaged => {
+                self.placed.insert(recording, Placed::Damaged);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl File {
+    fn finish(self, recording: Sequence) -> manifest::Media {
+        let corrected =
+            self.clock.map(|clock| (about::time(clock.corrected(self.from)), about::time(clock.corrected(self.to))));
+        manifest::Media {
+            path: self.path,
+            recording,
+            segments: self.segments,
+            from: about::time(self.from),
+            to: about::time(self.to),
+            corrected,
+        }
+    }
+}
+
+/// As a bundle says it.
+pub(super) fn clock(clock: crate::store::records::ClockOffset) -> Clock {
+    Clock { offset_us: clock.offset_us, error_us: clock.error_us }
+}

@@ -1,0 +1,231 @@
+//! An export as a stranger gets it: over the API of a real server, checked with tools that know nothing of this project - unzip,
+//! sha256sum, openssl, ffmpeg.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use aigaq::config::Config;
+use aigaq::media::{Cutter, Event, Fragmenter, Segment};
+use aigaq::server::Server;
+use aigaq::{Clock, lookup};
+use aigaq_proto::Micros;
+use bytes::Bytes;
+use serde_json::{Value, json};
+use support::Identity;
+use support::chain::Chain;
+use support::session::{Session, endpoint};
+use tokio_util::sync::CancellationToken;
+
+/// 2026-01-17T09:14:00Z: when the footage begins.
+const BEGIN: Micros = 1_768_641_240_000_000;
+const LINK_BYTES_MAX: u32 = 32 * 1024 * 1024;
+
+/// Runs a tool in a directory; what it wrote.
+#[track_caller]
+fn tool(dir: &Path, line: &[&str]) -> String {
+    let output = Command::new(line[0]).args(&line[1..]).current_dir(dir).output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{line:?}: {} {}", said[0], said[1]);
+    said[0].clone()
+}
+
+/// Ten seconds of picture with B-frames and a tone, as a recorder makes them.
+fn source(dir: &Path) -> PathBuf {
+    let picture = ["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=10"];
+    let tone = ["-f", "lavfi", "-i", "sine=sample_rate=48000:duration=10"];
+    let codecs = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "25", "-c:a", "aac", "-f", "mp4"];
+    let flags = ["-movflags", "+frag_keyframe+empty_moov+default_base_moof", "source.mp4"];
+    tool(dir, &[&["ffmpeg", "-nostdin", "-v", "error"][..], &picture, &tone, &codecs, &flags].concat());
+    dir.join("source.mp4")
+}
+
+/// The initialisation segment and the payloads of links.
+fn cut(stream: &[u8]) -> (Bytes, Vec<Segment>) {
+    let mut fragmenter = Fragmenter::new(u64::from(LINK_BYTES_MAX));
+    let mut cutter = Cutter::new(LINK_BYTES_MAX);
+    fragmenter.push(stream);
+    fragmenter.end();
+    let (mut init, mut segments) = (Bytes::new(), Vec::new());
+    while let Some(event) = fragmenter.poll().unwrap() {
+        match event {
+            Event::Init(found) => init = found.bytes,
+            Event::Fragment(fragment) => segments.extend(cutter.push(fragment).unwrap()),
+        }
+    }
+    segments.extend(cutter.flush());
+    (init, segments)
+}
+
+/// A digest of each decoded frame of a stream, in order.
+fn frames(dir: &Path, file: &str, stream: &str) -> Vec<String> {
+    let listed = tool(dir, &["ffmpeg", "-nostdin", "-v", "error", "-i", file, "-map", stream, "-f", "framemd5", "-"]);
+    let lines = listed.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect()
+}
+
+struct Site {
+    home: tempfile::TempDir,
+    quic: SocketAddr,
+    api: String,
+    token: String,
+    client: reqwest::Client,
+    stop: CancellationToken,
+    serving: tokio::task::JoinHandle<aigaq::Result<()>>,
+}
+
+impl Site {
+    async fn open(home: tempfile::TempDir) -> Self {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let mut config = Config::default();
+        (config.quic.listen, config.api.listen, config.ops.listen) = (any, any, any);
+        config.store.dir = home.path().join("data");
+        let server = Server::start(config, Clock::system()).await.unwrap();
+        let (quic, api, token) = (server.quic_addr, format!("http://{}", server.api_addr), server.token.clone());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { home, quic, api, token, client, stop, serving }
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.stop.cancel();
+        self.serving.await.unwrap().unwrap();
+        self.home
+    }
+
+    /// Enrols a recorder that brings in the footage from `begin` on, all but the segments with these numbers.
+    async fn record(
+        &self,
+        name: &str,
+        begin: Micros,
+        (init, segments): &(Bytes, Vec<Segment>),
+        lost: &[usize],
+    ) -> String {
+        let identity = Identity::enrol(&self.home.path().join("data"), &self.home.path().join(name));
+        let session = Session::open(&endpoint(), self.quic, &identity).await.unwrap();
+        let mut chain = Chain::new(identity.id, begin);
+        let key = &identity.signing;
+        session.send(&chain.start_with(key, init.clone())).await.unwrap().receipt();
+        for (number, segment) in segments.iter().enumerate() {
+            let link = chain.media_of(key, segment.bytes.clone(), u32::try_from(segment.duration_us).unwrap());
+            if !lost.contains(&number) {
+                session.send(&link).await.unwrap().receipt();
+            }
+        }
+        session.send(&chain.mark(key, "insult")).await.unwrap().receipt();
+        session.send(&chain.stop(key)).await.unwrap().receipt();
+        identity.id.to_string()
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        let answer = self.client.get(format!("{}{path}", self.api)).bearer_auth(&self.token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.unwrap()
+    }
+
+    async fn order(&self, recorders: &[&String]) -> Value {
+        let order = json!({
+            "recorders": recorders, "from": lookup::time::format(BEGIN), "to": lookup::time::format(BEGIN + 10_000_000),
+            "purpose": "case 17", "reason": "asked by the court",
+        });
+        let request = self.client.post(format!("{}/v1/exports", self.api)).bearer_auth(&self.token).json(&order);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+        answer.json().await.unwrap()
+    }
+
+    async fn ended(&self, id: &str) -> Value {
+        for _ in 0..600 {
+            let job = self.json(&format!("/v1/exports/{id}")).await;
+            if !matches!(job["state"].as_str().unwrap(), "waiting" | "running") {
+                return job;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("the export does not end");
+    }
+
+    /// Fetches the bundle of an export and unpacks it; its directory.
+    async fn unpacked(&self, job: &Value) -> PathBuf {
+        assert_eq!(job["state"], "done", "{job}");
+        let url = format!("{}{}", self.api, job["bundle"]["href"].as_str().unwrap());
+        let answer = self.client.get(url).bearer_auth(&self.token).send().await.unwrap();
+        let name = job["bundle"]["name"].as_str().unwrap();
+        assert!(answer.headers()["content-disposition"].to_str().unwrap().contains(name));
+        let home = self.home.path();
+        std::fs::write(home.join(name), answer.bytes().await.unwrap()).unwrap();
+        assert!(tool(home, &["unzip", "-t", name]).contains("No errors detected"));
+        tool(home, &["unzip", "-q", name]);
+        home.join(name.trim_end_matches(".zip"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_checked_with_tools_that_know_nothing_of_this_project() {
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let whole_film = [frames(home.path(), "source.mp4", "0:v"), frames(home.path(), "source.mp4", "0:a")];
+    let site = Site::open(home).await;
+    let whole = site.record("whole", BEGIN, &footage, &[]).await;
+    let gapped = site.record("gapped", BEGIN, &footage, &[2]).await;
+    let job = site.order(&[&whole, &gapped]).await;
+    let bundle = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+
+    let checked = tool(&bundle, &["sha256sum", "-c", "SHA256SUMS"]);
+    assert!(checked.lines().all(|line| line.ends_with(": OK")) && checked.contains("manifest.json: OK"));
+    tool(&bundle, &["sh", "-c", "openssl x509 -in certs/exporter.pem -pubkey -noout > exporter.pub"]);
+    let signature = ["-signature", "manifest.sig", "manifest.json"];
+    tool(&bundle, &[&["openssl", "dgst", "-sha256", "-verify", "exporter.pub"][..], &signature].concat());
+    for certificates in ["exporter".to_owned(), whole.clone(), gapped.clone()] {
+        let file = format!("certs/{certificates}.pem");
+        tool(&bundle, &["openssl", "verify", "-CAfile", "verify/anchors.pem", "-untrusted", &file, &file]);
+    }
+    for id in [&whole, &gapped] {
+        tool(&bundle, &["openssl", "pkey", "-pubin", "-noout", "-in", &format!("certs/{id}.keys.pem")]);
+    }
+
+    let media = format!("media/{whole}/0.mp4");
+    assert!(tool(&bundle, &["ffprobe", "-v", "error", "-show_entries", "format=duration", &media]).contains("10.0"));
+    assert!(frames(&bundle, &media, "0:v") == whole_film[0], "frame for frame the source");
+    assert!(frames(&bundle, &media, "0:a") == whole_film[1], "and so is the sound");
+    let with_hole = frames(&bundle, &format!("media/{gapped}/0.mp4"), "0:v");
+    assert!(with_hole == [&whole_film[0][..100], &whole_film[0][150..]].concat(), "all but the segment that is lost");
+
+    let read = |name: &str| serde_json::from_slice::<Value>(&std::fs::read(bundle.join(name)).unwrap()).unwrap();
+    let manifest = read("manifest.json");
+    let verdicts: Vec<_> = manifest["delivered"].as_array().unwrap().iter().map(|one| &one["verdict"]).collect();
+    assert_eq!(verdicts, ["authentic", "authentic-with-gaps"]);
+    for delivered in manifest["delivered"].as_array().unwrap() {
+        let corrected = &delivered["media"][0]["corrected"];
+        assert!(corrected[0].as_str().unwrap() < corrected[1].as_str().unwrap(), "on the server's clock: {delivered}");
+    }
+    let gaps = read("gaps.json");
+    assert_eq!(gaps["recorders"][0]["gaps"], json!([]));
+    assert_eq!(gaps["recorders"][1]["gaps"][0]["missing"][0]["first"], 3);
+    assert_eq!(read("markers.json"), json!([]), "the mark is at the end, which is outside");
+    let key = site.home.path().join("data").join("export.key");
+    assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_is_still_there_after_a_restart_and_one_that_was_ordered_before_it_comes() {
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let site = Site::open(home).await;
+    let recorder = site.record("recorder", BEGIN, &footage, &[]).await;
+    let first = site.order(&[&recorder]).await;
+    let first = site.ended(first["id"].as_str().unwrap()).await;
+    let second = site.order(&[&recorder]).await;
+    let site = Site::open(site.stop().await).await;
+    assert_eq!(site.json(&format!("/v1/exports/{}", first["id"].as_str().unwrap())).await["state"], "done");
+    let second = site.ended(second["id"].as_str().unwrap()).await;
+    site.unpacked(&first).await;
+    let bundle = site.unpacked(&second).await;
+    tool(&bundle, &["sha256sum", "-c", "SHA256SUMS"]);
+}
