@@ -229,3 +229,43 @@ async fn a_bundle_is_still_there_after_a_restart_and_one_that_was_ordered_before
     let bundle = site.unpacked(&second).await;
     tool(&bundle, &["sha256sum", "-c", "SHA256SUMS"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clip_shows_the_frames_of_its_range_and_no_other_and_holds_the_segments_as_they_were_recorded() {
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let all = frames(home.path(), "source.mp4", "0:v");
+    let site = Site::open(home).await;
+    let recorder = site.record("recorder", BEGIN, &footage, &[]).await;
+    let dir = site.home.path().to_owned();
+    let url = |from: u64, to: u64| {
+        let (from, to) = (lookup::time::format(BEGIN + from), lookup::time::format(BEGIN + to));
+        format!("{}/v1/recorders/{recorder}/clip.mp4?from={from}&to={to}", site.api)
+    };
+    let get = |url: String| site.client.get(url).bearer_auth(&site.token);
+    for (from, to, first, end) in [
+        (0, 10_000_000, 0, 250),
+        (4_000_000, 6_000_000, 100, 150),
+        (3_080_000, 3_120_000, 77, 78),
+        (5_281_000, 8_400_001, 133, 211),
+    ] {
+        let answer = get(url(from, to)).send().await.unwrap();
+        assert_eq!(answer.headers()["aigaq-clip"], "exact");
+        std::fs::write(dir.join("clip.mp4"), answer.bytes().await.unwrap()).unwrap();
+        let found = frames(&dir, "clip.mp4", "0:v");
+        assert_eq!(found.len(), end - first, "{from}..{to}");
+        assert!(found == all[first..end], "{from}..{to}: frame for frame");
+    }
+    let url = url(3_000_000, 5_000_000);
+    let whole = get(url.clone()).send().await.unwrap();
+    let tag = whole.headers()["etag"].to_str().unwrap().to_owned();
+    let whole = whole.bytes().await.unwrap();
+    for segment in &footage.1[1..3] {
+        let holds = whole.windows(segment.bytes.len()).any(|window| window == segment.bytes);
+        assert!(holds, "a segment is not there as it was recorded");
+    }
+    let part = get(url.clone()).header("range", "bytes=100-5000").header("if-range", &tag).send().await.unwrap();
+    assert_eq!(part.status(), 206);
+    assert_eq!(part.bytes().await.unwrap(), whole[100..=5000]);
+    assert_eq!(get(url).header("if-none-match", &tag).send().await.unwrap().status(), 304);
+}

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use aigaq::media::exact::Indexer;
 use aigaq::media::playlist::{self, Kind};
 use aigaq::media::retime::Loop;
 use aigaq::media::{Cutter, Error, Event, Fragmenter, Segment};
@@ -176,6 +177,121 @@ fn lengths_ms(recording: &Recording) -> Vec<u64> {
     recording.segments.iter().map(|segment| segment.duration_us / 1_000).collect()
 }
 
+/// When the recordings of exact clips were taken, microseconds.
+const TAKEN_AT: u64 = 1_768_641_242_000_000;
+
+/// The clip of a part of a recording, microseconds from its beginning; `None` where nothing begins in it.
+fn exact(recording: &Recording, from: u64, to: u64) -> Option<Vec<u8>> {
+    let mut indexer = Indexer::new(recording.init.clone()).unwrap();
+    let zero = recording.segments[0].decode_time_us;
+    for segment in &recording.segments {
+        indexer.push(&segment.bytes, TAKEN_AT + segment.decode_time_us - zero).unwrap();
+    }
+    let head = indexer.finish(TAKEN_AT + from, TAKEN_AT + to).unwrap()?;
+    let payloads = recording.segments[head.payloads].iter().flat_map(|segment| segment.bytes.to_vec());
+    Some(head.bytes.iter().copied().chain(payloads).collect())
+}
+
+/// Frames of one stream of a file, each with its digest, in order. That frames which are not shown lack what they refer to, as after an
+/// open group of pictures, is no fault.
+fn frames_of(dir: &Path, input: &str, stream: &str) -> Option<Vec<String>> {
+    let listed = ffmpeg(
+        dir,
+        &["-loglevel", "fatal", "-i", input, "-map", stream, "-fps_mode", "passthrough", "-f", "framemd5", "-"],
+    )?;
+    let listed = String::from_utf8(listed).unwrap();
+    let frames = listed.lines().filter(|line| !line.starts_with('#'));
+    Some(frames.map(|line| line.rsplit(',').next().unwrap().trim().to_owned()).collect())
+}
+
+/// The sound of a file as 16-bit samples of one channel.
+fn sound_of(dir: &Path, input: &str) -> Option<Vec<i16>> {
+    let bytes = ffmpeg(dir, &["-i", input, "-map", "0:a", "-ac", "1", "-f", "s16le", "-"])?;
+    Some(bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect())
+}
+
+#[test]
+fn an_exact_clip_decodes_to_the_frames_of_its_range_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let negative = "+frag_keyframe+empty_moov+default_base_moof+negative_cts_offsets";
+    let kinds: [(&str, &[&str], &str); 4] = [
+        ("25", &["-bf", "2", "-g", "25"], FRAGMENTED),
+        ("30000/1001", &["-bf", "3", "-g", "60", "-x264-params", "open-gop=1"], FRAGMENTED),
+        ("25", &["-bf", "0", "-g", "1000"], FRAGMENTED),
+        ("50", &["-bf", "2", "-g", "50"], negative),
+    ];
+    for (rate, codecs, flags) in kinds {
+        let picture = format!("testsrc2=size=160x120:rate={rate}:duration=9");
+        let inputs = ["-f", "lavfi", "-i", &picture];
+        let h264 = ["-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-sc_threshold", "0"];
+        let output = ["-f", "mp4", "-movflags", flags, "-frag_duration", "2000000", "source.mp4"];
+        let Some(_) = ffmpeg(dir.path(), &[&inputs[..], &h264, codecs, &output].concat()) else { return };
+        let recordings = cut(&std::fs::read(dir.path().join("source.mp4")).unwrap()).unwrap();
+        let all = frames_of(dir.path(), "source.mp4", "0:v").unwrap();
+        let (numerator, denominator) = rate.split_once('/').unwrap_or((rate, "1"));
+        let (numerator, denominator): (u64, u64) = (numerator.parse().unwrap(), denominator.parse().unwrap());
+        let taken = |frame: usize| (2 * frame as u64 * denominator * 1_000_000 + numerator) / (2 * numerator);
+        for (from, to) in [
+            (0, 9_000_000),
+            (1_000_000, 3_000_000),
+            (1_234_567, 4_321_000),
+            (4_000_000, 4_040_000),
+            (2_999_999, 8_960_001),
+        ] {
+            let expected: Vec<&String> = all
+                .iter()
+                .enumerate()
+                .filter(|(frame, _)| (from..to).contains(&taken(*frame)))
+                .map(|(_, one)| one)
+                .collect();
+            std::fs::write(dir.path().join("clip.mp4"), exact(&recordings[0], from, to).unwrap()).unwrap();
+            let found = frames_of(dir.path(), "clip.mp4", "0:v").unwrap();
+            assert_eq!(found.len(), expected.len(), "{rate} {codecs:?} {from}..{to}");
+            assert!(found.iter().eq(expected), "{rate} {codecs:?} {from}..{to}: frame for frame");
+        }
+        assert!(exact(&recordings[0], 20_000_000, 30_000_000).is_none(), "nothing is shown outside");
+    }
+}
+
+#[test]
+fn the_sound_of_an_exact_clip_is_that_of_its_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let sweep = ["-f", "lavfi", "-i", "aevalsrc=sin(2*PI*(200*t+40*t*t))*0.5:s=48000:d=9"];
+    let inputs = [&PICTURE[..], &sweep].concat();
+    let codecs =
+        [&H264[..], &["-g", "25", "-c:a", "aac", "-b:a", "192k", "-f", "mp4", "-movflags", FRAGMENTED]].concat();
+    let Some(_) = ffmpeg(dir.path(), &[&inputs[..], &codecs, &["source.mp4"]].concat()) else { return };
+    let recordings = cut(&std::fs::read(dir.path().join("source.mp4")).unwrap()).unwrap();
+    let all = sound_of(dir.path(), "source.mp4").unwrap();
+    for (from, to) in [(1_000_000_u64, 3_000_000_u64), (2_480_000, 6_120_000)] {
+        std::fs::write(dir.path().join("clip.mp4"), exact(&recordings[0], from, to).unwrap()).unwrap();
+        let found = sound_of(dir.path(), "clip.mp4").unwrap();
+        let (begin, end) = ((from * 48 / 1_000) as usize, (to * 48 / 1_000) as usize);
+        assert!(found.len() >= end - begin && found.len() < end - begin + 1_024, "{} of {}", found.len(), end - begin);
+        // Where it lies in the source: the shift at which they agree best is that of the pictures, which ffmpeg lets begin a little
+        // after the sound.
+        let differs = |shift: i64| -> i64 {
+            let source = &all[(begin as i64 + shift) as usize..];
+            found.iter().zip(source).take(20_000).map(|(a, b)| i64::from(a.abs_diff(*b))).sum()
+        };
+        let best = (-1_100..1_100).min_by_key(|shift| differs(*shift)).unwrap();
+        let pictures = ((recordings[0].segments[1].decode_time_us % 1_000_000) * 48 / 1_000) as i64;
+        assert!((best - pictures).abs() <= 1, "{best}, and the pictures are at {pictures}");
+    }
+}
+
+#[test]
+fn a_lost_segment_leaves_a_pause_in_an_exact_clip_and_no_frame_is_lost_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let codecs = [&H264[..], &["-g", "25", "-bf", "2", "-f", "mp4", "-movflags", FRAGMENTED, "source.mp4"]].concat();
+    let Some(_) = ffmpeg(dir.path(), &[&PICTURE[..], &codecs].concat()) else { return };
+    let mut recordings = cut(&std::fs::read(dir.path().join("source.mp4")).unwrap()).unwrap();
+    recordings[0].segments.remove(1);
+    let all = frames_of(dir.path(), "source.mp4", "0:v").unwrap();
+    std::fs::write(dir.path().join("clip.mp4"), exact(&recordings[0], 1_000_000, 5_000_000).unwrap()).unwrap();
+    assert!(frames_of(dir.path(), "clip.mp4", "0:v").unwrap() == [&all[25..50], &all[100..125]].concat());
+}
+
 #[test]
 fn pictures_with_b_frames_and_sound_come_through() {
     let video = [
@@ -329,6 +445,22 @@ proptest! {
         match cut(&CLIP[..length]) {
             Ok(recordings) => prop_assert!(recordings.iter().all(|recording| !recording.segments.is_empty())),
             Err(error) => prop_assert!(matches!(error, Error::Empty | Error::NotMp4 | Error::NoFragments | Error::Truncated)),
+        }
+    }
+
+    #[test]
+    fn payloads_of_flipped_bits_are_never_indexed_beyond_their_end(
+        flips in proptest::collection::vec((0..60_000_usize, any::<u8>()), 1..20),
+    ) {
+        let clip = Loop::read(CLIP).unwrap();
+        let mut payload = clip.fragment(0).unwrap().bytes.to_vec();
+        let mut init = clip.init().bytes.to_vec();
+        for (at, value) in flips {
+            let (length, of_init) = (payload.len(), init.len());
+            if at % 2 == 0 { payload[at / 2 % length.min(2_000)] ^= value } else { init[at / 2 % of_init] ^= value }
+        }
+        if let Ok(mut indexer) = Indexer::new(init.into()) && indexer.push(&payload, 5).is_ok() {
+            let _ = indexer.finish(0, u64::MAX);
         }
     }
 

@@ -1,5 +1,5 @@
-//! `GET /v1/recorders/{id}/clip.mp4`: one recording's part of a range as one file: its initialisation segment and
-//! whole segments, each byte as it was recorded.
+//! `GET /v1/recorders/{id}/clip.mp4`: one recording's part of a range as one file that is exact to the frame, in which whole
+//! segments lie, each byte as it was recorded; where it cannot be ([`exact`]), the initialisation segment and the segments.
 //!
 //! The length is known before the first byte, and at most one segment per clip is in memory. Every digest is checked
 //! before its bytes go out: damage in what comes first is a 409, damage found later breaks the connection off, so
@@ -10,18 +10,21 @@ use std::ops::Range;
 
 use aigaq_proto::{Content as LinkContent, Digest, LinkHeader, RecorderId, Sequence};
 use axum::body::Body;
+use axum::extract::State as Shared;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest as _, Sha256};
 
 use super::content::{Content, Held, Wanted};
 use super::coverage::RangeQuery;
+use super::exact::{self, Exact};
 use super::footage::{self, DAYS_MAX, MEDIA_TYPE, TimelineSegment, entries};
 use super::problem::{Problem, RecordingRange};
 use super::recorders::require;
 use super::request::{FromPath, FromQuery, MediaFile, recorder_id};
+use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::{Evidence, Viewer};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -34,29 +37,45 @@ const SEGMENTS_MAX: usize = 100_000;
 /// whatever lies between them in the chain.
 const BETWEEN_MAX: u64 = 16;
 
+/// The header that says what a clip is: `exact`, or `whole-segments`.
+const CLIP: HeaderName = HeaderName::from_static("aigaq-clip");
+
 /// What a clip is made of.
 struct Clip {
     recorder: RecorderId,
-    /// The sequences of its parts, the `Start` link first.
-    parts: Vec<Sequence>,
+    parts: Vec<Part>,
     plan: Plan,
     digest: Digest,
+    is_exact: bool,
+}
+
+/// A part of a clip.
+#[derive(Debug, Clone)]
+enum Part {
+    /// Made for it.
+    Head(Bytes),
+    /// The payload of a link.
+    Link(MediaFile),
 }
 
 /// What was found in the range.
 enum Selected {
-    One(Clip),
+    One(Vec<TimelineSegment>),
     Several(Vec<RecordingRange>),
 }
 
 /// A range of one recording as one MP4 file.
+///
+/// It shows the pictures that begin in the range and plays the sound beside them, without anything being encoded again: an edit list
+/// in front of whole segments, whose bytes are the recorder's. Ranges of more than about an hour, and footage that is no MP4, are
+/// given as the initialisation segment and whole segments. The header `aigaq-clip` says which: `exact` or `whole-segments`.
 ///
 /// 404 when nothing was recorded in the range, 409 when what was recorded is damaged, 422 when the range lies in
 /// several recordings: the problem lists them.
 #[utoipa::path(get, path = "/v1/recorders/{id}/clip.mp4", tag = "footage",
     params(("id" = String, Path, description = "Recorder"), RangeQuery),
     responses(
-        (status = 200, description = "Whole segments that touch the range", body = Vec<u8>, content_type = "video/mp4"),
+        (status = 200, description = "The clip", body = Vec<u8>, content_type = "video/mp4"),
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),
         (status = 304, description = "The same as the client has"),
         (status = 404, response = Problem),
@@ -67,6 +86,7 @@ enum Selected {
     security(("token" = [])))]
 pub(super) async fn clip(
     viewer: Viewer,
+    Shared(state): Shared<State>,
     method: Method,
     headers: HeaderMap,
     FromPath(id): FromPath<String>,
@@ -74,10 +94,19 @@ pub(super) async fn clip(
 ) -> Result<Response, Problem> {
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
-    let clip = match viewer.evidence().ask(move |store| select(store, id, range)).await? {
-        Selected::One(clip) => clip,
+    let segments = match viewer.evidence().ask(move |store| select(store, id, range)).await? {
+        Selected::One(segments) => segments,
         Selected::Several(recordings) => return Err(Problem::several(recordings)),
     };
+    let clip = {
+        let _room = viewer.evidence().room(exact::ROOM_BYTES).await?;
+        let made = viewer.evidence().ask(move |store| match exact::of(store, &state.clips, id, range, &segments)? {
+            Some(exact) => Ok(Clip::exact(id, &exact)),
+            None => assemble(store, id, &segments),
+        });
+        made.await?
+    };
+    let shown = HeaderValue::from_static(if clip.is_exact { "exact" } else { "whole-segments" });
     let content = Content { media_type: MEDIA_TYPE, digest: clip.digest, length: clip.plan.length() };
     let wanted = content.wanted(&method, &headers);
     let part = match &wanted {
@@ -89,10 +118,21 @@ pub(super) async fn clip(
     let mut parts = Parts { clip, slices: slices.into_iter(), evidence: viewer.evidence().clone(), held: None };
     parts.advance().await?;
     let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(stream::try_unfold(parts, next)) };
-    Ok(content.answer(&wanted, body))
+    let mut response = content.answer(&wanted, body);
+    response.headers_mut().insert(CLIP, shown);
+    Ok(response)
 }
 
-/// Looks up what the clip is made of; blocks.
+impl Clip {
+    fn exact(recorder: RecorderId, exact: &Exact) -> Self {
+        let lengths = std::iter::once(exact.head.len() as u64).chain(exact.segments.iter().map(|(_, length)| *length));
+        let links = exact.segments.iter().map(|(sequence, _)| Part::Link(MediaFile::Segment(*sequence)));
+        let parts = std::iter::once(Part::Head(exact.head.clone())).chain(links);
+        Self { recorder, plan: Plan::new(lengths), parts: parts.collect(), digest: exact.digest, is_exact: true }
+    }
+}
+
+/// Looks up the segments in the range; blocks.
 fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
     require(store, id)?;
     let mut segments = Vec::new();
@@ -109,10 +149,12 @@ fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
     if first.recording != last.recording {
         return Ok(Selected::Several(recordings(&segments, range)));
     }
-    assemble(store, id, first.recording, &segments).map(Selected::One)
+    Ok(Selected::One(segments))
 }
 
-fn assemble(store: &Store, id: RecorderId, recording: Sequence, segments: &[TimelineSegment]) -> Result<Clip> {
+/// The clip of whole segments.
+fn assemble(store: &Store, id: RecorderId, segments: &[TimelineSegment]) -> Result<Clip> {
+    let recording = segments.first().map_or(0, |segment| segment.recording);
     let init = match footage::find(store, id, MediaFile::Init(recording)) {
         Err(error) if error.kind() == Kind::NotFound => {
             return Err(Error::new(Kind::NotFound, "the recording's initialisation segment has not arrived"));
@@ -133,17 +175,18 @@ fn assemble(store: &Store, id: RecorderId, recording: Sequence, segments: &[Time
         stored.insert(sequence, (header.payload_digest, u64::from(header.payload_length)));
     }
     let mut hasher = Sha256::new_with_prefix(init.header.payload_digest.0);
-    let mut parts = vec![recording];
+    let mut parts = vec![Part::Link(MediaFile::Init(recording))];
     let mut lengths = vec![u64::from(init.header.payload_length)];
     for segment in segments {
         let (digest, length) = stored
             .get(&segment.sequence)
             .ok_or_else(|| Error::new(Kind::Damaged, "the timeline lists a link that is not stored"))?;
         hasher.update(digest.0);
-        parts.push(segment.sequence);
+        parts.push(Part::Link(MediaFile::Segment(segment.sequence)));
         lengths.push(*length);
     }
-    Ok(Clip { recorder: id, parts, plan: Plan::new(lengths), digest: Digest(hasher.finalize().into()) })
+    let (plan, digest) = (Plan::new(lengths), Digest(hasher.finalize().into()));
+    Ok(Clip { recorder: id, parts, plan, digest, is_exact: false })
 }
 
 /// The ranges of sequences that hold those that are wanted, and few others.
@@ -187,9 +230,16 @@ impl Parts {
     async fn advance(&mut self) -> Result<()> {
         self.held = None;
         let Some(Slice { part, bytes: range }) = self.slices.next() else { return Ok(()) };
-        let (id, sequence) = (self.clip.recorder, self.clip.parts.get(part).copied());
-        let sequence = sequence.ok_or_else(|| Error::new(Kind::Internal, "a clip has fewer parts than its plan"))?;
-        let file = if part == 0 { MediaFile::Init(sequence) } else { MediaFile::Segment(sequence) };
+        let id = self.clip.recorder;
+        let file = match self.clip.parts.get(part) {
+            Some(Part::Link(file)) => *file,
+            Some(Part::Head(head)) => {
+                let room = self.evidence.room(head.len() as u64).await?;
+                self.held = Some(Held::new(footage::slice(head, range)?, room));
+                return Ok(());
+            }
+            None => return Err(Error::new(Kind::Internal, "a clip has fewer parts than its plan")),
+        };
         let found = self.evidence.ask(move |store| footage::find(store, id, file)).await?;
         let room = self.evidence.room(u64::from(found.header.payload_length)).await?;
         let bytes: Bytes = self.evidence.ask(move |store| store.body(&found.record)).await?;

@@ -14,6 +14,7 @@ mod clip;
 mod content;
 mod coverage;
 mod dark;
+mod exact;
 mod explain;
 mod exports;
 mod footage;

@@ -40,6 +40,8 @@ pub struct State {
     pub(super) import: Import,
     /// Who is enrolled, for those who take identities back.
     pub(super) registry: Option<Arc<Registry>>,
+    /// Indexes of clips.
+    pub(super) clips: super::exact::Kept,
     /// Who makes exports.
     pub(super) exports: Option<Arc<Exports>>,
 }
@@ -73,6 +75,7 @@ impl State {
             metrics,
             import: Arc::new(|| Ok(())),
             registry: None,
+            clips: super::exact::Kept::default(),
             exports: None,
         })
     }

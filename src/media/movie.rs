@@ -16,7 +16,7 @@ const TRACKS_MAX: usize = 32;
 /// Greatest number of track fragments in one fragment.
 const RUNS_MAX: usize = 256;
 /// Set in the flags of a sample that is no sync sample (section 8.8.3.1).
-const SAMPLE_IS_NON_SYNC: u32 = 0x0001_0000;
+pub(super) const SAMPLE_IS_NON_SYNC: u32 = 0x0001_0000;
 
 /// What a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,13 @@ pub struct Track {
     /// RFC 6381 codec string.
     pub codec: String,
     /// Duration of a sample that does not say its own, ticks.
-    sample_duration: u32,
+    pub(super) sample_duration: u32,
+    /// Size of a sample that does not say its own, bytes.
+    pub(super) sample_size: u32,
     /// Flags of a sample that does not say its own.
-    sample_flags: u32,
+    pub(super) sample_flags: u32,
+    /// Sample description of a fragment that does not say its own, from 1.
+    pub(super) sample_description: u32,
 }
 
 impl Track {
@@ -95,7 +99,9 @@ impl Movie {
                 let defaults: Trex = leaf(child.body, "trex")?;
                 if let Some(track) = tracks.iter_mut().find(|track| track.id == defaults.track_id) {
                     track.sample_duration = defaults.default_sample_duration;
+                    track.sample_size = defaults.default_sample_size;
                     track.sample_flags = defaults.default_sample_flags;
+                    track.sample_description = defaults.default_sample_description_index;
                 }
             }
         }
@@ -161,7 +167,7 @@ fn read_track(trak: &[u8]) -> Result<Track, Error> {
         Some(entry) => codec(entry.kind, entry.body)?,
         None => return Err(Error::Malformed("stsd without entries")),
     };
-    Ok(Track { id, kind, timescale, codec, sample_duration: 0, sample_flags: 0 })
+    Ok(Track { id, kind, timescale, codec, sample_duration: 0, sample_size: 0, sample_flags: 0, sample_description: 1 })
 }
 
 /// The samples of one track in one fragment.

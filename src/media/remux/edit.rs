@@ -4,8 +4,6 @@
 //! edit after it, and nothing else. That is what is kept. The last edit of a fragmented file has duration 0, to the end of all
 //! fragments; so what an edit list hides at the end of a track, or repeats, is recorded as it was captured.
 
-use bytes::Bytes;
-
 use crate::media::boxes::{Error, find};
 
 /// Real edit lists have one or two entries.
@@ -15,11 +13,11 @@ const NORMAL: [u8; 4] = [0, 1, 0, 0];
 
 /// What is kept of an edit list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Edit {
+pub(in crate::media) struct Edit {
     /// Length of the empty edit before the track begins, ticks of the movie.
-    pub(super) empty: u64,
+    pub(in crate::media) empty: u64,
     /// Media time at which the track begins, its ticks.
-    pub(super) media_time: u64,
+    pub(in crate::media) media_time: u64,
     /// Movie time at media time 0, microseconds.
     pub(super) shift_us: i64,
     /// Whether the list says more than that.
@@ -31,7 +29,7 @@ impl Edit {
     ///
     /// # Errors
     /// [`Error::Malformed`] if it is shorter than it says.
-    pub(super) fn read(trak: &Bytes, movie_timescale: u32, timescale: u32) -> Result<Option<Self>, Error> {
+    pub(in crate::media) fn read(trak: &[u8], movie_timescale: u32, timescale: u32) -> Result<Option<Self>, Error> {
         let Some(edts) = find(trak, *b"edts")? else { return Ok(None) };
         let Some(elst) = find(edts.body, *b"elst")? else { return Ok(None) };
         let (mut empty, mut media_time, mut others) = (0u64, None, false);
@@ -108,7 +106,7 @@ mod tests {
         let count = u32::try_from(entries.len()).unwrap().to_be_bytes();
         let list: Vec<u8> = entries.iter().flat_map(entry).collect();
         let edts = boxed(*b"edts", &[&boxed(*b"elst", &[&[1, 0, 0, 0], &count, &list])]);
-        let edit = Edit::read(&Bytes::from(edts), 1_000, 90_000).unwrap()?;
+        let edit = Edit::read(&edts, 1_000, 90_000).unwrap()?;
         Some((edit, edit.write()))
     }
 
@@ -116,7 +114,7 @@ mod tests {
     fn the_shift_of_a_track_is_its_empty_edit_less_where_it_begins() {
         let (edit, written) = read(&[(1_500, -1, NORMAL), (9_000, 180, NORMAL)]).unwrap();
         assert_eq!(edit, Edit { empty: 1_500, media_time: 180, shift_us: 1_498_000, simplified: false });
-        let again = Edit::read(&Bytes::from(written), 1_000, 90_000).unwrap().unwrap();
+        let again = Edit::read(&written, 1_000, 90_000).unwrap().unwrap();
         assert_eq!(again, edit, "and the recording says the same");
         assert_eq!(read(&[(0, 180, NORMAL)]).unwrap().0.shift_us, -2_000);
         assert_eq!(read(&[]), None);
@@ -135,6 +133,6 @@ mod tests {
     #[test]
     fn a_list_that_is_shorter_than_it_says_is_an_error() {
         let elst = boxed(*b"elst", &[&[1, 0, 0, 0], &9u32.to_be_bytes(), &[0; 20]]);
-        assert!(Edit::read(&Bytes::from(boxed(*b"edts", &[&elst])), 1_000, 90_000).is_err());
+        assert!(Edit::read(&boxed(*b"edts", &[&elst]), 1_000, 90_000).is_err());
     }
 }

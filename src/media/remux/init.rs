@@ -16,15 +16,15 @@ const BRAND: Kind = *b"iso5";
 
 /// What `mvhd` and `mdhd` have in common.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Head {
+pub(in crate::media) struct Head {
     /// Seconds since 1904.
     pub(super) created_at: u64,
     /// Ticks per second.
-    pub(super) timescale: u32,
+    pub(in crate::media) timescale: u32,
 }
 
 impl Head {
-    pub(super) fn read(body: &[u8], what: &'static str) -> Result<Self, Error> {
+    pub(in crate::media) fn read(body: &[u8], what: &'static str) -> Result<Self, Error> {
         let (created_at, timescale) = if body.first() == Some(&1) {
             let at = body.get(4..).and_then(|rest| rest.first_chunk()).map(|bytes| u64::from_be_bytes(*bytes));
             (at, word(body, 20))

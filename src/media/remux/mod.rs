@@ -15,7 +15,7 @@
 //!
 //! The file is read through `Read + Seek` alone, so that the caller decides what a file is.
 
-mod edit;
+pub(super) mod edit;
 pub(super) mod fragment;
 pub(super) mod init;
 mod layout;
