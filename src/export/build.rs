@@ -44,6 +44,8 @@ pub(super) struct Builder<'a> {
     pub(super) id: &'a str,
     pub(super) order: &'a Order,
     pub(super) now: Micros,
+    /// Counts what is not what was received.
+    pub(super) damaged: &'a prometheus::IntCounter,
 }
 
 impl Builder<'_> {
@@ -89,6 +91,7 @@ impl Builder<'_> {
     fn recorder(&self, record: &RecorderRecord, plan: &Plan, tree: &Tree, archive: &mut Archive) -> Result<Told> {
         let (source, id) = (self.source, record.id);
         let footage = footage::write(&source.store, id, plan, tree.size, archive, self.job)?;
+        self.damaged.inc_by(footage.damaged.len() as u64);
         let writer = chain::Writer {
             store: &source.store,
             log: &source.log,

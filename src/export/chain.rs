@@ -88,14 +88,12 @@ impl Writer<'_> {
                 let payload = self.payload(&header, &record)?;
                 let line = self.link(&mut chain, &header, digest, &record, payload)?;
                 let entry = receipt::entry(&digest, record.received_at);
-                match &last {
-                    Some((before, expected, ..)) if before.checked_add(1) == Some(sequence) => {
-                        if header.previous != *expected && self.plan.main.contains(&sequence) {
-                            chain.breaks += 1;
-                        }
+                if let Some((before, expected, entry, index)) = &last {
+                    if before.checked_add(1) != Some(sequence) {
+                        chain.run_ends.push((*before, *entry, *index));
+                    } else if header.previous != *expected {
+                        chain.breaks += 1;
                     }
-                    Some((before, _, entry, index)) => chain.run_ends.push((*before, *entry, *index)),
-                    None => {}
                 }
                 chain.note(&header, &record, self.plan);
                 last = Some((sequence, digest, entry, record.log_index));

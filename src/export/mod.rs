@@ -11,6 +11,7 @@ mod build;
 mod chain;
 mod footage;
 mod job;
+mod metrics;
 mod plan;
 mod readme;
 mod signer;
@@ -36,6 +37,7 @@ use crate::store::Store;
 use build::Builder;
 use job::Job;
 pub use job::{Bundle, Order, Progress, Record, State};
+pub use metrics::Metrics;
 use signer::Signer;
 
 /// Jobs that run at once.
@@ -116,6 +118,7 @@ pub struct Exports {
     dir: PathBuf,
     source: Source,
     clock: Clock,
+    metrics: Metrics,
     jobs: Mutex<BTreeMap<String, Arc<Job>>>,
     wake: Notify,
 }
@@ -125,7 +128,7 @@ impl Exports {
     ///
     /// # Errors
     /// [`Kind::Internal`] when the directory cannot be read or written. A job that does not read is reported and left alone.
-    pub fn open(dir: &Path, source: Source, clock: Clock) -> Result<Self> {
+    pub fn open(dir: &Path, source: Source, clock: Clock, metrics: Metrics) -> Result<Self> {
         let unreadable = || format!("cannot use {}", dir.display());
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.context(Kind::Internal, unreadable())?;
@@ -147,7 +150,9 @@ impl Exports {
             }
             jobs.insert(job.record().id, Arc::new(job));
         }
-        Ok(Self { dir: dir.to_owned(), source, clock, jobs: Mutex::new(jobs), wake: Notify::new() })
+        let exports = Self { dir: dir.to_owned(), source, clock, metrics, jobs: Mutex::new(jobs), wake: Notify::new() };
+        exports.count();
+        Ok(exports)
     }
 
     /// Takes an order; durable on return. Blocks.
@@ -183,6 +188,7 @@ impl Exports {
         record.write(&dir)?;
         jobs.insert(record.id.clone(), Arc::new(Job::new(record.clone())));
         drop(jobs);
+        self.count();
         self.wake.notify_one();
         Ok(record)
     }
@@ -225,7 +231,11 @@ impl Exports {
         match job.record().state {
             State::Waiting | State::Running => {
                 job.stop();
-                job.change(&dir, |record| (record.state, record.ended_at) = (State::Cancelled, Some(now)))
+                let left =
+                    job.change(&dir, |record| (record.state, record.ended_at) = (State::Cancelled, Some(now)))?;
+                self.metrics.results.with_label_values(&["cancelled"]).inc();
+                self.count();
+                Ok(left)
             }
             State::Done(_) | State::Failed { .. } | State::Cancelled => {
                 self.remove(id)?;
@@ -244,9 +254,9 @@ impl Exports {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            while running.len() < RUNNING_MAX
-                && let Some(job) = self.next()
-            {
+            while running.len() < RUNNING_MAX {
+                let this = Arc::clone(&self);
+                let Ok(Some(job)) = tokio::task::spawn_blocking(move || this.next()).await else { break };
                 let this = Arc::clone(&self);
                 running.spawn_blocking(move || this.build(&job));
             }
@@ -266,7 +276,7 @@ impl Exports {
         Ok(())
     }
 
-    /// The oldest job that waits, which is then under way.
+    /// The oldest job that waits, which is then under way. Blocks.
     fn next(&self) -> Option<Arc<Job>> {
         let jobs = self.jobs();
         let waiting = jobs.values().filter(|job| job.record().state == State::Waiting);
@@ -317,9 +327,19 @@ impl Exports {
             Ok(record) if record.state == State::Cancelled => {
                 let _ = remove(&dir.join(BUNDLE));
             }
-            Ok(_) => {}
+            Ok(record) => {
+                let result = match record.state {
+                    State::Done(_) => Some("done"),
+                    State::Failed { .. } => Some("failed"),
+                    _ => None,
+                };
+                if let Some(result) = result {
+                    self.metrics.results.with_label_values(&[result]).inc();
+                }
+            }
             Err(error) => tracing::error!(%error, "the end of an export cannot be written down"),
         }
+        self.count();
     }
 
     fn try_build(&self, job: &Job, record: &Record, dir: &Path) -> Result<Bundle> {
@@ -327,8 +347,14 @@ impl Exports {
             return Err(Error::new(Kind::Damaged, format!("it was begun {ATTEMPTS_MAX} times and never ended")));
         }
         let part = dir.join(PART);
-        let builder =
-            Builder { source: &self.source, job, id: &record.id, order: &record.order, now: self.clock.now() };
+        let builder = Builder {
+            source: &self.source,
+            job,
+            id: &record.id,
+            order: &record.order,
+            now: self.clock.now(),
+            damaged: &self.metrics.damaged,
+        };
         let bundle = builder.build(&part)?;
         let named = fs::rename(&part, dir.join(BUNDLE)).and_then(|()| fs::File::open(dir)?.sync_all());
         named.context(Kind::Internal, "cannot name a bundle")?;
@@ -357,6 +383,13 @@ impl Exports {
         self.jobs().remove(id);
         let dir = self.dir.join(id);
         fs::remove_dir_all(&dir).context(Kind::Internal, format!("cannot remove {}", dir.display()))
+    }
+
+    /// Says how many have not ended.
+    fn count(&self) {
+        let open = |job: &&Arc<Job>| matches!(job.record().state, State::Waiting | State::Running);
+        let open = self.jobs().values().filter(open).count();
+        self.metrics.open.set(i64::try_from(open).unwrap_or(i64::MAX));
     }
 
     fn job(&self, id: &str) -> Result<Arc<Job>> {

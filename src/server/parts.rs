@@ -85,9 +85,10 @@ impl Opened {
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
         let fleet = Fleet::open(store.clone(), clock.clone())?;
+        let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
         let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &export_identity)?;
-        let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone())?);
+        let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone(), export_metrics)?);
         let office = Office {
             authority,
             trust: Arc::clone(&trust),

@@ -164,6 +164,9 @@ async fn damaged_footage_is_said_and_never_shipped() {
     let gap = &gaps(&files).recorders[0].gaps[0];
     assert_eq!((gap.cause.as_str(), gap.from.clone(), gap.to.clone()), ("damaged", at(2), at(4)));
     assert_eq!(manifest(&files).delivered[0].verdict, "authentic-with-gaps");
+    let metrics = rig.get_ops("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("aigaq_damaged_reads_total 1"), "{metrics}");
+    assert!(metrics.contains("aigaq_exports_total{result=\"done\"} 1") && metrics.contains("aigaq_exports_open 0"));
 }
 
 #[tokio::test]
@@ -280,7 +283,9 @@ async fn jobs_outlive_a_stop_and_bundles_expire() {
     std::fs::write(file.with_file_name("bundle.part"), b"half a bundle").unwrap();
     let reader =
         aigaq::log::Log::open(rig.store.clone(), aigaq::log::Identity::ephemeral().unwrap(), None).unwrap().reader();
-    let next = exports(rig.dir.path(), &rig.store, &reader, &rig.fleet, &rig.clock);
+    let damaged = prometheus::IntCounter::new("damaged", "d").unwrap();
+    let metrics = aigaq::export::Metrics::register(&prometheus::Registry::new(), damaged).unwrap();
+    let next = exports(rig.dir.path(), &rig.store, &reader, &rig.fleet, &rig.clock, metrics);
     let stop = CancellationToken::new();
     let running = tokio::spawn(Arc::clone(&next).run(stop.clone()));
     for _ in 0..400 {

@@ -75,7 +75,8 @@ impl Rig {
         let lookup_metrics = lookup::Metrics::register(&metrics).unwrap();
         let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let exports = exports(dir.path(), &store, &reader, &fleet, &clock);
+        let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone()).unwrap();
+        let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
         let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone())
             .unwrap()
             .with_exports(Arc::clone(&exports));
@@ -237,13 +238,20 @@ impl Rig {
 }
 
 /// Who makes exports into `dir`; nothing runs them yet.
-pub(crate) fn exports(dir: &Path, store: &Store, reader: &Reader, fleet: &Fleet, clock: &Clock) -> Arc<Exports> {
+pub(crate) fn exports(
+    dir: &Path,
+    store: &Store,
+    reader: &Reader,
+    fleet: &Fleet,
+    clock: &Clock,
+    metrics: export::Metrics,
+) -> Arc<Exports> {
     let authority = Authority::load_or_create(dir, clock).unwrap();
     let identity = authority.export_identity(dir, clock).unwrap();
     let holes = lookup::holes(fleet.clone(), clock.clone());
     let anchors = vec![authority.anchor().clone()];
     let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &identity).unwrap();
-    Arc::new(Exports::open(&dir.join("exports"), source, clock.clone()).unwrap())
+    Arc::new(Exports::open(&dir.join("exports"), source, clock.clone(), metrics).unwrap())
 }
 
 async fn listen(router: axum::Router, stop: &CancellationToken) -> SocketAddr {
