@@ -46,6 +46,8 @@ pub mod media;
 pub mod metrics;
 pub mod recorder;
 #[cfg(feature = "server")]
+pub mod retention;
+#[cfg(feature = "server")]
 pub mod server;
 pub mod shutdown;
 #[cfg(feature = "server")]

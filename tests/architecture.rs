@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("est", &[]),
     ("log", &["store"]),
     ("fleet", &["store"]),
+    ("retention", &["store"]),
     ("chain", &["log", "store"]),
     ("commit", &["chain", "log", "store"]),
     ("enrol", &["est", "http", "log", "store"]),

@@ -62,13 +62,13 @@ fn a_value_that_is_set_is_taken() {
 #[test]
 fn all_problems_are_reported_at_once() {
     let line = refusal(
-        "[quic]\nlisten = \"nowhere\"\nidle_timeout_s = 1\n[store]\nretention_days = \"long\"\nretension_days = 3\n[nonsense]\n",
+        "[quic]\nlisten = \"nowhere\"\nidle_timeout_s = 1\n[retention]\ndefault_days = \"long\"\nretension_days = 3\n[nonsense]\n",
     );
     for part in [
         "quic.listen = \"nowhere\": must be an IP address and a port",
         "quic.idle_timeout_s = 1: must be a whole number from 5 to 300",
-        "store.retention_days = \"long\": must be a whole number from 1 to 3650",
-        "store.retension_days = 3: unknown key",
+        "retention.default_days = \"long\": must be a whole number from 1 to 36500",
+        "retention.retension_days = 3: unknown key",
         "[nonsense]: unknown section",
     ] {
         assert!(line.contains(part), "{part} is missing in: {line}");

@@ -11,7 +11,7 @@ use super::tree::{Claim, Log};
 use super::{Findings, Walk, place_of, walk};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::engine::{Entry, Family};
-use crate::store::records::{self, Body, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, TimelineRecord};
+use crate::store::records::{self, Body, HeadRecord, LinkRecord, LossRecord, Owner, QuarantineRecord, TimelineRecord};
 use crate::store::{Store, keys};
 
 /// What the links of one recorder add up to.
@@ -91,7 +91,7 @@ impl<'a> Chains<'a, '_, '_> {
         self.findings.report.links += 1;
         let (recorder, sequence) = keys::read_link(&key)?;
         let record: LinkRecord = records::decode(&value, "links")?;
-        let (header, digest) = self.stated(recorder, sequence, &record)?;
+        let (header, digest) = self.stated(recorder, sequence, &record, None)?;
         self.sum(recorder).chain.insert(Joint { sequence, previous: header.previous, digest });
         self.lost += u64::from(matches!(header.content, Content::Lost { .. }));
         let key = keys::timeline(recorder, header.captured_at, sequence);
@@ -111,7 +111,7 @@ impl<'a> Chains<'a, '_, '_> {
         let (recorder, sequence, expected) = keys::read_fork(&key)?;
         self.sum(recorder).forks += 1;
         let record: LinkRecord = records::decode(&value, "forks")?;
-        let (_, digest) = self.stated(recorder, sequence, &record)?;
+        let (_, digest) = self.stated(recorder, sequence, &record, Some(expected))?;
         if digest != expected {
             return Err(damaged("a fork has not the digest of its key"));
         }
@@ -127,10 +127,10 @@ impl<'a> Chains<'a, '_, '_> {
 
     fn quarantined(&mut self, (key, value): Entry) -> Result<()> {
         self.findings.report.quarantined += 1;
-        let (recorder, _, _) = keys::read_quarantine(&key)?;
+        let (recorder, commit, index) = keys::read_quarantine(&key)?;
         self.sum(recorder).quarantined += 1;
         let record: QuarantineRecord = records::decode(&value, "quarantine")?;
-        self.body(&record.body, record.payload_digest, (recorder, None))
+        self.body(&record.body, record.payload_digest, (recorder, Owner::Quarantined(commit, index)))
     }
 
     /// What a link states by itself: its header, its signature, its place in the log, its body.
@@ -139,6 +139,7 @@ impl<'a> Chains<'a, '_, '_> {
         recorder: RecorderId,
         sequence: Sequence,
         record: &LinkRecord,
+        fork: Option<Digest>,
     ) -> Result<(LinkHeader, Digest)> {
         let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "its header does not decode")?;
         if (header.recorder, header.sequence) != (recorder, sequence) {
@@ -153,7 +154,8 @@ impl<'a> Chains<'a, '_, '_> {
             Claim::Unread => self.findings.not_checked("places in the log", 1),
             Claim::Wrong(why) => self.findings.problem("log", format!("{recorder}/{sequence}: {why}")),
         }
-        self.body(&record.body, header.payload_digest, (recorder, Some(sequence)))?;
+        let owner = fork.map_or(Owner::Link(sequence), |digest| Owner::Fork(sequence, digest));
+        self.body(&record.body, header.payload_digest, (recorder, owner))?;
         Ok((header, digest))
     }
 
@@ -179,7 +181,7 @@ impl<'a> Chains<'a, '_, '_> {
         if verifies { Ok(()) } else { Err(damaged("its signature does not verify")) }
     }
 
-    fn body(&mut self, body: &Body, digest: Digest, owner: (RecorderId, Option<Sequence>)) -> Result<()> {
+    fn body(&mut self, body: &Body, digest: Digest, owner: (RecorderId, Owner)) -> Result<()> {
         let is_sound = match body {
             Body::None => Digest::of(&[]) == digest,
             Body::Inline(bytes) => Digest::of(bytes) == digest,

@@ -1,13 +1,15 @@
 //! The footage: every body once, in the order of the keys, against the link that owns it.
 
-use aigaq_proto::{Digest, RecorderId, Sequence};
+use std::collections::BTreeSet;
+
+use aigaq_proto::{Digest, RecorderId};
 use bytes::Bytes;
 
 use super::chains::CHAIN;
 use super::{Findings, UNREAD};
 use crate::error::Error;
 use crate::store::Store;
-use crate::store::records::FootageKey;
+use crate::store::records::{FootageKey, Owner};
 
 /// A body that must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,15 +18,15 @@ pub(super) struct Owned {
     pub(super) key: FootageKey,
     /// With this digest.
     pub(super) digest: Digest,
-    /// Because of this link; one in quarantine has no sequence.
-    pub(super) owner: (RecorderId, Option<Sequence>),
+    /// Because of this link.
+    pub(super) owner: (RecorderId, Owner),
 }
 
 impl Owned {
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         match self.owner {
-            (recorder, Some(sequence)) => format!("{recorder}/{sequence}"),
-            (recorder, None) => format!("{recorder} quarantine"),
+            (recorder, Owner::Link(sequence) | Owner::Fork(sequence, _)) => format!("{recorder}/{sequence}"),
+            (recorder, Owner::Quarantined(..)) => format!("{recorder} quarantine"),
         }
     }
 
@@ -37,9 +39,12 @@ impl Owned {
     }
 }
 
-/// Walks all footage. `owned` may come in any order.
-pub(super) fn check(store: &Store, mut owned: Vec<Owned>, findings: &mut Findings<'_>) {
+/// Walks all footage. `owned` may come in any order; `moved` are copies without an owner.
+pub(super) fn check(store: &Store, mut owned: Vec<Owned>, moved: &BTreeSet<FootageKey>, findings: &mut Findings<'_>) {
+    let floor = store.dropped_floor();
     owned.sort_unstable();
+    let hidden = owned.iter().filter(|owned| (floor..store.footage_floor()).contains(&owned.key.day)).count();
+    findings.report.hidden = hidden as u64;
     for pair in owned.windows(2) {
         if let [a, b] = pair
             && a.key == b.key
@@ -47,7 +52,6 @@ pub(super) fn check(store: &Store, mut owned: Vec<Owned>, findings: &mut Finding
             findings.problem("footage", format!("{} and {}: they claim the same body", a.place(), b.place()));
         }
     }
-    let floor = store.footage_floor();
     let is_complete = !findings.has_hole(&CHAIN);
     let mut expected = owned.iter().peekable();
     let mut unread = None;
@@ -66,6 +70,7 @@ pub(super) fn check(store: &Store, mut owned: Vec<Owned>, findings: &mut Finding
             Some(owned) => owned.check(&body, findings),
             None if key.commit > store.last_commit() => findings.report.unfinished += 1,
             None if key.day < floor => {}
+            None if moved.contains(&key) => findings.report.moved += 1,
             None if is_complete => findings.problem(
                 "footage",
                 format!(
@@ -98,7 +103,7 @@ fn one_by_one<'a>(
     findings: &mut Findings<'_>,
 ) {
     let before = findings.report.problems;
-    let floor = store.footage_floor();
+    let floor = store.dropped_floor();
     let mut run: Option<Run<'_>> = None;
     for owned in expected {
         let read = store.engine().body(owned.key);

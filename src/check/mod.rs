@@ -9,6 +9,7 @@
 //! cannot be read is one problem, said once; the walk goes on behind it, and what could only be told with it counts as not checked.
 
 mod chains;
+mod expiry;
 mod footage;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,8 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AnnouncementRecord, AssignmentRecord, AuditRecord, CertificateRecord, RecorderRecord, RequestRecord,
-    RevocationListRecord,
+    self, AnnouncementRecord, AssignmentRecord, AuditRecord, CertificateRecord, DayRecord, ExtensionRecord, HoldRecord,
+    RecorderRecord, RequestRecord, RevocationListRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -58,6 +59,10 @@ pub struct Report {
     pub body_bytes: u64,
     /// Bodies that are gone because their time is over.
     pub expired: u64,
+    /// Bodies that are hidden because their time is over, and can be brought back.
+    pub hidden: u64,
+    /// Copies that were left on a day that is over when the body was moved to a later one.
+    pub moved: u64,
     /// Bodies of a commit that was never finished; the next start removes them.
     pub unfinished: u64,
     /// Audit entries.
@@ -86,7 +91,8 @@ impl fmt::Display for Report {
         writeln!(f, "links         {} ({} missing, {} breaks)", self.links, self.gaps, self.breaks)?;
         writeln!(f, "forks         {}", self.forks)?;
         writeln!(f, "quarantined   {}", self.quarantined)?;
-        writeln!(f, "bodies        {} ({} bytes; {} expired)", self.bodies, self.body_bytes, self.expired)?;
+        let Self { bodies, body_bytes, expired, hidden, moved, .. } = self;
+        writeln!(f, "bodies        {bodies} ({body_bytes} bytes; {hidden} hidden, {moved} moved, {expired} expired)")?;
         if self.unfinished > 0 {
             writeln!(
                 f,
@@ -198,6 +204,14 @@ fn place_of(family: Family, key: &[u8]) -> String {
             keys::read_certificate(key).map(|(recorder, leaf)| format!("{recorder} certificate {leaf}"))
         }
         Family::RevocationLists => keys::read_revocation_list(key).map(|digest| format!("revocation list {digest}")),
+        Family::Expiry => {
+            keys::read_expiry(key).map(|(day, recorder, owner)| format!("{recorder} {owner:?} of day {day}"))
+        }
+        Family::Extensions => {
+            keys::read_extension(key).map(|(recorder, number)| format!("{recorder} extension {number}"))
+        }
+        Family::Holds => keys::read_hold(key).map(|(recorder, id)| format!("{recorder} hold {id}")),
+        Family::Days => keys::read_day(key).map(|day| format!("day {day}")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -219,7 +233,8 @@ fn check_store(store: &Store, log: Identity, dir: &Path, on_problem: &mut dyn Fn
     let mut log = tree::check(store, log, dir, &mut findings)?;
     let bodies = chains::check(store, &mut log, &mut findings);
     log.check_owners(&mut findings);
-    footage::check(store, bodies, &mut findings);
+    let moved = expiry::check(store, &bodies, &mut findings);
+    footage::check(store, bodies, &moved, &mut findings);
     rest(store, &mut findings);
     Ok(findings.finish())
 }
@@ -251,6 +266,9 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         |key| keys::read_assignment(key).map(|_| ()),
         findings,
     );
+    of_the_field::<ExtensionRecord>(store, Family::Extensions, |key| keys::read_extension(key).map(|_| ()), findings);
+    of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
+    of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
 }
 
 /// Certificates and revocation lists are those that their keys name.

@@ -18,11 +18,12 @@ use crate::log::{Identity, Log, Staged};
 use crate::store::engine::memory::Memory;
 use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
+use crate::store::policy::Rule;
 use crate::store::records::{
-    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, RecorderKey,
-    RecorderKind, RecorderRecord,
+    self, AuditRecord, Body, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner, QuarantineRecord,
+    RecorderKey, RecorderKind, RecorderRecord,
 };
-use crate::store::{Commit, NewLink, NewQuarantine, Settings, Store, keys};
+use crate::store::{Commit, Move, NewLink, NewQuarantine, Settings, Store, keys};
 
 /// Links in the chain; more than a tile of the log holds.
 const LINKS: u64 = 300;
@@ -273,6 +274,38 @@ fn a_body_of_an_unfinished_commit_and_an_expired_one_are_no_problem() {
     rig.memory.set_body(FootageKey { day: u32::MAX, commit: 99, index: 0 }, Some("half".into()));
     let report = check_store(&rig.store, rig.identity.clone(), rig.dir.path(), &mut |_| {}).unwrap();
     assert_eq!((report.unfinished, report.problems), (1, 0));
+}
+
+#[test]
+fn footage_that_is_hidden_or_was_moved_is_counted_and_no_problem() {
+    let rig = Rig::sound();
+    let day = rig.footage(1).day;
+    let wanted = Move { recorder: rig.recorder, owner: Owner::Link(5), until_day: day + 9, rule: Rule::Hold { id: 1 } };
+    rig.store.relocate(&[wanted]).unwrap();
+    let (report, problems) = rig.check();
+    assert_eq!((report.moved, report.hidden, problems.len()), (1, 0, 0), "{problems:?}");
+    assert!(rig.store.hide_before(day + 1, rig.store.claims(), &[]).unwrap());
+    let (report, problems) = rig.check();
+    assert_eq!((report.moved, report.hidden, report.expired), (1, LINKS, 0));
+    assert_eq!((report.bodies, problems.len()), (LINKS + 1, 0), "{problems:?}");
+    rig.store.drop_days_before(day + 1).unwrap();
+    let (report, problems) = rig.check();
+    assert_eq!((report.moved, report.bodies, report.expired, problems.len()), (0, 1, LINKS, 0), "{problems:?}");
+}
+
+#[test]
+fn what_expires_when_is_compared_from_both_sides() {
+    let owner = Owner::Link(20);
+    let key = move |rig: &Rig, owner| keys::expiry(rig.footage(1).day, rig.recorder, owner);
+    let remove = move |rig: &Rig| rig.put(Family::Expiry, &key(rig, owner), None);
+    Rig::expect(remove, "RECORDER/20: nothing says that it expires on day");
+    let stray = move |rig: &Rig| {
+        let kept = ExpiryRecord::Kept { rule: Rule::Undo, bytes: 1 };
+        rig.put(Family::Expiry, &key(rig, Owner::Link(9_999)), Some(records::encode(&kept).unwrap()));
+    };
+    Rig::expect(stray, "expiry: it has 302 bodies for 301 in the footage");
+    let garble = move |rig: &Rig| assert!(rig.memory.flip_value(Family::Expiry, &key(rig, owner), 0));
+    Rig::expect(garble, "RECORDER Link(20) of day");
 }
 
 #[test]

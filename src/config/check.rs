@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::raw::Raw;
-use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Shutdown, Site, Store, Tls};
+use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Tls};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -23,6 +23,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         api: api(raw),
         ops: ops(raw),
         store: store(raw),
+        retention: retention(raw),
         commit: commit(raw),
         ingest: ingest(raw),
         site: site(raw),
@@ -122,11 +123,19 @@ fn store(raw: &mut Raw) -> Store {
         dir: raw.text("dir", "./aigaq-data".into(), "the path of a directory", |text| {
             (!text.is_empty()).then(|| text.into())
         }),
-        retention_days: raw.integer("retention_days", 90, 1..=3_650),
         free_bytes_min: raw.integer("free_bytes_min", 256 << 20, 1 << 24..=1 << 50),
         ingest_bytes_min: raw.integer("ingest_bytes_min", 8 * MIB, MIB..=256 * MIB),
         cache_bytes: raw.integer("cache_bytes", 32 * MIB, 8 * MIB..=64 * 1024 * MIB),
         open_files_max: raw.integer("open_files_max", 512, 64..=1_000_000),
+    }
+}
+
+fn retention(raw: &mut Raw) -> Retention {
+    raw.section("retention");
+    Retention {
+        default_days: raw.integer("default_days", 90, 1..=36_500),
+        departments: raw.integers("departments", 1..=36_500),
+        categories: raw.integers("categories", 1..=36_500),
     }
 }
 

@@ -7,6 +7,7 @@
 mod check;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Config {
     pub ops: Ops,
     /// What is kept, where, how long.
     pub store: Store,
+    /// How long footage is kept.
+    pub retention: Retention,
     /// When a batch is committed.
     pub commit: Commit,
     /// What ingest may hold in memory.
@@ -106,8 +109,6 @@ pub struct Ops {
 pub struct Store {
     /// The data directory.
     pub dir: PathBuf,
-    /// Days that footage is kept.
-    pub retention_days: u32,
     /// Below this much free room no footage is accepted.
     pub free_bytes_min: u64,
     /// From this many bytes on a commit's footage goes to disk as one file.
@@ -116,6 +117,17 @@ pub struct Store {
     pub cache_bytes: usize,
     /// Files held open at most.
     pub open_files_max: u32,
+}
+
+/// The section `[retention]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Days that footage is kept where nothing else is said.
+    pub default_days: u32,
+    /// The same by department, in the place of the default.
+    pub departments: BTreeMap<String, u32>,
+    /// The same by category of a mark, where that is longer.
+    pub categories: BTreeMap<String, u32>,
 }
 
 /// The section `[commit]`.

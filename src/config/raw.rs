@@ -3,6 +3,7 @@
 //! Whatever is wrong is noted and the reading goes on, so that all problems are reported together; what nobody took out is an
 //! unknown key. The one place that knows how a value is spelled; what the keys mean is the business of `check`.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -65,6 +66,25 @@ impl Raw {
                 default
             }
         }
+    }
+
+    /// Whole numbers within `range`, each under a name; none if nothing is set.
+    pub(super) fn integers(&mut self, key: &'static str, range: RangeInclusive<u32>) -> BTreeMap<String, u32> {
+        let value = match self.take(key) {
+            None => return BTreeMap::new(),
+            Some(value) => value,
+        };
+        let number = |value: &Value| u32::try_from(value.as_integer()?).ok().filter(|number| range.contains(number));
+        let read = value.as_table().and_then(|table| {
+            table.iter().map(|(name, value)| Some((name.clone(), number(value)?))).collect::<Option<BTreeMap<_, _>>>()
+        });
+        read.unwrap_or_else(|| {
+            let (start, end) = (range.start(), range.end());
+            let wanted =
+                format!("must be names with whole numbers from {start} to {end}, such as {{ \"Name\" = {start} }}");
+            self.refuse(key, &value, &wanted);
+            BTreeMap::new()
+        })
     }
 
     /// A socket address: IP address and port, the port 0 for any free one.

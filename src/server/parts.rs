@@ -176,7 +176,11 @@ pub(crate) fn enrol_settings(config: &Config) -> enrol::Settings {
 
 fn store_settings(config: &Config) -> store::Settings {
     store::Settings {
-        retention_days: config.store.retention_days,
+        policy: store::Policy {
+            default_days: config.retention.default_days,
+            departments: config.retention.departments.clone(),
+            categories: config.retention.categories.clone(),
+        },
         ingest_bytes_min: config.store.ingest_bytes_min,
         free_bytes_min: config.store.free_bytes_min,
         cache_bytes: config.store.cache_bytes,

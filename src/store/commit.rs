@@ -3,25 +3,28 @@
 //! The payloads of media links and of quarantined links are footage; every other payload is small and lies in its record.
 //! Bodies are durable before the batch that refers to them: the engine promises it, this file relies on it.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId};
 use bytes::Bytes;
 
 use super::engine::{Batch, Family, NewBody};
+use super::policy::{Rule, day_of};
 use super::records::{
-    self, AuditRecord, Body, FootageKey, HeadRecord, LinkRecord, LossRecord, QuarantineRecord, RecorderRecord,
+    self, AuditRecord, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LinkRecord, LossRecord,
+    Owner, QuarantineRecord, RecorderRecord,
 };
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
 use crate::error::{Error, Kind, Result};
 
-/// Microseconds in a day.
-const DAY_US: u64 = 86_400_000_000;
+/// How far from a mark its recording reaches at most, microseconds: a shift, and not the weeks of a recorder that never stops.
+pub(super) const MARK_REACH_US: u64 = 12 * 3_600 * 1_000_000;
 
 /// What becomes durable together.
 #[derive(Debug, Default)]
 pub struct Commit {
-    /// Its number: greater than that of every commit before it.
+    /// Its number, or a greater one where bodies were moved meanwhile.
     pub number: u64,
     /// Links that extend chains.
     pub links: Vec<NewLink>,
@@ -78,32 +81,68 @@ pub(super) fn item_bytes(level: u8) -> usize {
 }
 
 /// A commit cut into what the engine takes.
-struct Cut {
+struct Cut<'a> {
+    store: &'a Store,
     number: u64,
-    retention_days: u32,
     bodies: Vec<NewBody>,
     batch: Batch,
+    /// Marks that keep footage longer.
+    claims: u64,
 }
 
-impl Cut {
+impl Cut<'_> {
     /// Where a payload will lie; it joins the bodies if that is the footage.
-    fn place(&mut self, payload: Bytes, received_at: Micros, is_footage: bool) -> Result<Body> {
+    fn place(
+        &mut self,
+        recorder: RecorderId,
+        owner: Owner,
+        payload: Bytes,
+        received_at: Micros,
+        is_footage: bool,
+    ) -> Result<Body> {
         if payload.is_empty() {
             return Ok(Body::None);
         }
         if !is_footage {
             return Ok(Body::Inline(payload.to_vec()));
         }
-        let day = u32::try_from(received_at / DAY_US).unwrap_or(u32::MAX).saturating_add(self.retention_days);
+        let rule = self.store.rule_of(recorder)?;
+        // A day that is hidden takes nothing more, whatever the clock says.
+        let day = day_of(received_at).saturating_add(rule.days()).max(self.store.footage_floor());
         let index = u32::try_from(self.bodies.len()).map_err(|_| wrong("has too many bodies"))?;
         let key = FootageKey { day, commit: self.number, index };
+        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.bodies.push(NewBody { key, bytes: payload });
+        let kept = records::encode(&ExpiryRecord::Kept { rule, bytes })?;
+        self.batch.put(Family::Expiry, keys::expiry(day, recorder, owner), kept);
         Ok(Body::Footage(key))
+    }
+
+    /// A mark of a category with a longer policy keeps the recording around it, also what is stored of it.
+    fn mark(&mut self, header: &LinkHeader, received_at: Micros) -> Result<()> {
+        let Content::Mark { category, before_s, after_s, .. } = &header.content else { return Ok(()) };
+        let Some(days) = self.store.inner.policy.categories.get(category) else { return Ok(()) };
+        if *days <= self.store.rule_of(header.recorder)?.days() {
+            return Ok(());
+        }
+        let (at, reach) = (header.captured_at, |seconds: u16| MARK_REACH_US.max(u64::from(seconds) * 1_000_000));
+        let extension = ExtensionRecord {
+            from: at.saturating_sub(reach(*before_s)),
+            to: at.saturating_add(reach(*after_s)).saturating_add(1),
+            until_day: day_of(received_at).saturating_add(*days),
+            cause: Cause::Mark { at, category: category.clone(), before_s: *before_s, after_s: *after_s },
+        };
+        let key = keys::extension(header.recorder, &extension.cause, header.sequence);
+        self.batch.put(Family::Extensions, key, records::encode(&extension)?);
+        self.claims += 1;
+        Ok(())
     }
 
     fn link(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, mut record, payload, .. } = link;
-        record.body = self.place(payload, record.received_at, header.is_media())?;
+        let owner = Owner::Link(header.sequence);
+        record.body = self.place(header.recorder, owner, payload, record.received_at, header.is_media())?;
+        self.mark(&header, record.received_at)?;
         let key = keys::link(header.recorder, header.sequence);
         self.batch.put(Family::Links, key, records::encode(&record)?);
         let key = keys::timeline(header.recorder, header.captured_at, header.sequence);
@@ -117,7 +156,8 @@ impl Cut {
 
     fn fork(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, digest, mut record, payload } = link;
-        record.body = self.place(payload, record.received_at, header.is_media())?;
+        let owner = Owner::Fork(header.sequence, digest);
+        record.body = self.place(header.recorder, owner, payload, record.received_at, header.is_media())?;
         let key = keys::fork(header.recorder, header.sequence, digest);
         self.batch.put(Family::Forks, key, records::encode(&record)?);
         Ok(())
@@ -125,8 +165,9 @@ impl Cut {
 
     fn quarantined(&mut self, index: usize, quarantined: NewQuarantine) -> Result<()> {
         let NewQuarantine { recorder, mut record, payload } = quarantined;
-        record.body = self.place(payload, record.received_at, true)?;
         let index = u32::try_from(index).map_err(|_| wrong("has too many quarantined links"))?;
+        let owner = Owner::Quarantined(self.number, index);
+        record.body = self.place(recorder, owner, payload, record.received_at, true)?;
         let key = keys::quarantine(recorder, self.number, index);
         self.batch.put(Family::Quarantine, key, records::encode(&record)?);
         Ok(())
@@ -156,11 +197,9 @@ impl Store {
     /// the commit contradicts itself, [`Kind::Fatal`] when it cannot be told what is durable: never acknowledge again.
     pub fn commit(&self, commit: Commit) -> Result<()> {
         let Commit { number, links, forks, quarantined, heads, log_rows, log_size } = commit;
-        if number <= self.last_commit() {
-            return Err(wrong("has a number that was used before"));
-        }
-        let retention_days = self.inner.retention_days;
-        let mut cut = Cut { number, retention_days, bodies: Vec::new(), batch: Batch::default() };
+        let mut writing = self.writing();
+        let number = number.max(self.next_commit());
+        let mut cut = Cut { store: self, number, bodies: Vec::new(), batch: Batch::default(), claims: 0 };
         links.into_iter().try_for_each(|link| cut.link(link))?;
         forks.into_iter().try_for_each(|link| cut.fork(link))?;
         quarantined.into_iter().enumerate().try_for_each(|(index, link)| cut.quarantined(index, link))?;
@@ -173,7 +212,22 @@ impl Store {
         cut.bodies.sort_unstable_by_key(|body| body.key);
         self.inner.engine.commit(&cut.bodies, &cut.batch)?;
         self.inner.last_commit.store(number, Ordering::Release);
+        *writing += cut.claims;
         Ok(())
+    }
+
+    /// By what rule the footage of a recorder is kept.
+    fn rule_of(&self, recorder: RecorderId) -> Result<Rule> {
+        let known = self.inner.rules.read().unwrap_or_else(PoisonError::into_inner).get(&recorder).cloned();
+        if let Some(rule) = known {
+            return Ok(rule);
+        }
+        let enrolled = self.recorder(recorder)?;
+        let rule = self.inner.policy.of(enrolled.as_ref().map(|enrolled| enrolled.department.as_str()));
+        if enrolled.is_some() {
+            self.inner.rules.write().unwrap_or_else(PoisonError::into_inner).insert(recorder, rule.clone());
+        }
+        Ok(rule)
     }
 
     /// Makes what is known of a recorder durable, in the place of what was known before. With a revocation no commit brings
@@ -184,7 +238,12 @@ impl Store {
     pub fn enrol(&self, recorder: &RecorderRecord) -> Result<()> {
         let mut batch = Batch::default();
         batch.put(Family::Recorders, keys::recorder(recorder.id), records::encode(recorder)?);
-        self.with_revocation(recorder, || self.inner.engine.commit(&[], &batch))
+        self.with_revocation(recorder, || {
+            let _writing = self.writing();
+            self.inner.engine.commit(&[], &batch)?;
+            self.inner.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&recorder.id);
+            Ok(())
+        })
     }
 
     /// Makes an audit entry durable. May be called from many threads, also while a commit is under way.

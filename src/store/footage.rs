@@ -1,26 +1,29 @@
-//! Reading payloads, and letting go of those whose time is over.
+//! Reading payloads.
 //!
-//! A payload is hashed on every read and compared with what its header says: damage is an error, never other bytes. Expired
-//! footage is gone as a whole day; its links, their digests and their places in the log stay.
-
-use std::sync::atomic::Ordering;
+//! A payload is hashed on every read and compared with what its header says: damage is an error, never other bytes. What
+//! was deleted by policy is told as that; its links, their digests and their places in the log stay.
 
 use aigaq_proto::{Digest, LinkHeader};
 use bytes::Bytes;
 
-use super::engine::{Batch, Family};
+use super::Store;
 use super::records::{Body, LinkRecord, QuarantineRecord};
-use super::{Store, keys};
 use crate::error::{Context, Error, Kind, Result};
 
 impl Store {
-    /// The payload of a link, empty where it has none.
+    /// The payload of a link, empty where it has none. `link` may have been read a while ago: a body that was moved since is found.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] if it is missing or has not the digest of its header; [`Kind::NotFound`] if it has expired.
+    /// [`Kind::Damaged`] if it is missing or has not the digest of its header; [`Kind::NotFound`] if it was deleted by policy.
     pub fn body(&self, link: &LinkRecord) -> Result<Bytes> {
         let header = LinkHeader::decode(&link.header).context(Kind::Damaged, "a stored link header does not decode")?;
-        self.checked(&link.body, header.payload_digest)
+        match self.visible(&link.body, header.payload_digest) {
+            Err(error) if error.kind() == Kind::NotFound => match self.moved_since(link, &header)? {
+                Some(body) => self.visible(&body, header.payload_digest),
+                None => Err(error),
+            },
+            read => read,
+        }
     }
 
     /// The payload of a link in quarantine, as it arrived.
@@ -28,16 +31,20 @@ impl Store {
     /// # Errors
     /// As [`Store::body`].
     pub fn quarantined_body(&self, link: &QuarantineRecord) -> Result<Bytes> {
-        self.checked(&link.body, link.payload_digest)
+        self.visible(&link.body, link.payload_digest)
     }
 
-    fn checked(&self, body: &Body, digest: Digest) -> Result<Bytes> {
+    fn visible(&self, body: &Body, digest: Digest) -> Result<Bytes> {
+        let read = if self.is_deleted(body) { Err(deleted(body)) } else { self.read(body, digest) };
+        // What was visible a moment ago may have gone since.
+        read.map_err(|error| if self.is_deleted(body) { deleted(body) } else { error })
+    }
+
+    /// The payload, also where it is hidden.
+    pub(super) fn read(&self, body: &Body, digest: Digest) -> Result<Bytes> {
         let bytes = match body {
             Body::None => Bytes::new(),
             Body::Inline(bytes) => Bytes::copy_from_slice(bytes),
-            Body::Footage(key) if key.day < self.footage_floor() => {
-                return Err(Error::new(Kind::NotFound, "the footage has expired"));
-            }
             Body::Footage(key) => self
                 .engine()
                 .body(*key)?
@@ -48,25 +55,10 @@ impl Store {
         }
         Ok(bytes)
     }
+}
 
-    /// The first expiry day whose footage has not been dropped, days since the Unix epoch.
-    #[must_use]
-    pub fn footage_floor(&self) -> u32 {
-        self.inner.footage_floor.load(Ordering::Acquire)
-    }
-
-    /// Lets go of the footage that expires before `day` (exclusive) and returns its room. The floor is durable before the
-    /// first byte goes, so that what is gone is known as expired and never taken for lost.
-    ///
-    /// # Errors
-    /// [`Kind::Fatal`] when it could not be made durable.
-    pub fn drop_days_before(&self, day: u32) -> Result<()> {
-        if day > self.footage_floor() {
-            let mut batch = Batch::default();
-            batch.put(Family::Meta, keys::META_FOOTAGE_FLOOR, day.to_be_bytes());
-            self.inner.engine.commit(&[], &batch)?;
-            self.inner.footage_floor.fetch_max(day, Ordering::AcqRel);
-        }
-        self.inner.engine.drop_days_before(day)
-    }
+fn deleted(body: &Body) -> Error {
+    let day = if let Body::Footage(key) = body { key.day } else { 0 };
+    let text = format!("the footage was deleted by policy: it was kept until the end of day {day} after 1970-01-01");
+    Error::new(Kind::NotFound, text)
 }

@@ -17,6 +17,10 @@
 //! audit       | at 8 | counter 8 |
 //! tiles       | level 1 | first 8 |
 //! footage     | expiry day 4 | commit 8 | index 4 |
+//! expiry      | expiry day 4 | recorder 16 | owner: 0 1, sequence 8; 1 1, sequence 8, digest 32; 2 1, commit 8, index 4 |
+//! extensions  | recorder 16 | cause 1 | number 8 |
+//! holds       | recorder 16 | number 8 |
+//! days        | expiry day 4 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -24,7 +28,7 @@ use std::ops::Range;
 
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 
-use super::records::FootageKey;
+use super::records::{Cause, FootageKey, Owner};
 use crate::error::{Error, Kind, Result};
 
 /// Version of everything on disk; value: u32 big-endian.
@@ -35,8 +39,10 @@ pub const META_LAST_COMMIT: &[u8] = b"last_commit";
 pub const META_LOG_SIZE: &[u8] = b"log_size";
 /// How often the store was opened; value: u64 big-endian.
 pub const META_OPENS: &[u8] = b"opens";
-/// First expiry day whose footage has not been dropped; value: u32 big-endian.
+/// First expiry day whose footage is not hidden; value: u32 big-endian.
 pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
+/// First expiry day whose footage may not be dropped; value: u32 big-endian.
+pub const META_DROPPED_FLOOR: &[u8] = b"dropped_floor";
 
 /// Length of a footage key, bytes.
 pub const FOOTAGE_BYTES: usize = 16;
@@ -290,6 +296,98 @@ pub fn read_footage(key: &[u8]) -> Result<FootageKey> {
     fields.end().map(|()| read)
 }
 
+/// Key of what is said of an owner's body on the day on which it expires.
+#[must_use]
+pub fn expiry(day: u32, recorder: RecorderId, owner: Owner) -> Vec<u8> {
+    let mut key = [&day.to_be_bytes()[..], &recorder.0].concat();
+    match owner {
+        Owner::Link(sequence) => {
+            key.push(0);
+            key.extend(sequence.to_be_bytes());
+        }
+        Owner::Fork(sequence, digest) => {
+            key.push(1);
+            key.extend(sequence.to_be_bytes());
+            key.extend(digest.0);
+        }
+        Owner::Quarantined(commit, index) => {
+            key.push(2);
+            key.extend(commit.to_be_bytes());
+            key.extend(index.to_be_bytes());
+        }
+    }
+    key
+}
+
+/// Reads what [`expiry`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_expiry(key: &[u8]) -> Result<(u32, RecorderId, Owner)> {
+    let mut fields = Fields::of(key, "expiry");
+    let (day, recorder, [kind]) = (fields.u32()?, fields.recorder()?, fields.take()?);
+    let owner = match kind {
+        0 => Owner::Link(fields.u64()?),
+        1 => Owner::Fork(fields.u64()?, Digest(fields.take()?)),
+        2 => Owner::Quarantined(fields.u64()?, fields.u32()?),
+        _ => return Err(fields.damaged()),
+    };
+    fields.end().map(|()| (day, recorder, owner))
+}
+
+/// Key of an extension. What has the same recorder, cause and number is the same one.
+#[must_use]
+pub fn extension(recorder: RecorderId, cause: &Cause, number: u64) -> [u8; 25] {
+    let cause = match cause {
+        Cause::Mark { .. } => 0,
+        Cause::Incident { .. } => 1,
+        Cause::Undo(_) => 2,
+    };
+    join(&[&recorder.0, &[cause], &number.to_be_bytes()])
+}
+
+/// Reads the recorder and the number of what [`extension`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_extension(key: &[u8]) -> Result<(RecorderId, u64)> {
+    let mut fields = Fields::of(key, "extensions");
+    let recorder = fields.recorder()?;
+    let [0..=2] = fields.take()? else { return Err(fields.damaged()) };
+    let read = (recorder, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a hold.
+#[must_use]
+pub fn hold(recorder: RecorderId, id: u64) -> [u8; 24] {
+    join(&[&recorder.0, &id.to_be_bytes()])
+}
+
+/// Reads what [`hold`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_hold(key: &[u8]) -> Result<(RecorderId, u64)> {
+    let mut fields = Fields::of(key, "holds");
+    let read = (fields.recorder()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of what became of a day.
+#[must_use]
+pub fn day(day: u32) -> [u8; 4] {
+    day.to_be_bytes()
+}
+
+/// Reads what [`day`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_day(key: &[u8]) -> Result<u32> {
+    read_u32(key, "days")
+}
+
 /// Reads a number of `meta`, big-endian.
 ///
 /// # Errors
@@ -368,6 +466,12 @@ mod tests {
             prop_assert_eq!(read_tile(&tile(level, a)).unwrap(), (level, a));
             let key = FootageKey { day, commit: a, index };
             prop_assert_eq!(read_footage(&footage(key)).unwrap(), key);
+            for owner in [Owner::Link(a), Owner::Fork(a, Digest(digest)), Owner::Quarantined(b, index)] {
+                prop_assert_eq!(read_expiry(&expiry(day, id, owner)).unwrap(), (day, id, owner));
+            }
+            prop_assert_eq!(read_extension(&extension(id, &Cause::Incident { name: String::new() }, a)).unwrap(), (id, a));
+            prop_assert_eq!(read_hold(&hold(id, a)).unwrap(), (id, a));
+            prop_assert_eq!(read_day(&super::day(day)).unwrap(), day);
         }
 
         #[test]

@@ -6,7 +6,8 @@
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
-//! the digest that its device signed. It must never change or remove a stored link, and never write after an error.
+//! the digest that its device signed. It must never remove a stored link, never change of it
+//! but where its payload lies, and never write after an error.
 
 mod commit;
 pub mod engine;
@@ -14,20 +15,29 @@ mod field;
 mod footage;
 pub mod keys;
 mod ledger;
+pub mod policy;
 pub mod records;
+mod relocate;
+mod retention;
 mod revoked;
 mod shown;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use aigaq_proto::RecorderId;
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
 pub use engine::{Direction, Space};
 pub use field::LossEntry;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
+pub use policy::Policy;
+pub use relocate::{Move, Stored};
+pub use retention::{ExpiryEntry, Released};
 pub use revoked::Revoked;
 
 use crate::error::{Error, Kind, Result};
@@ -38,7 +48,7 @@ use engine::{Batch, Engine, Family};
 /// Where the store lies within a data directory.
 pub const DIR: &str = "store";
 /// Version of everything on disk; a store with another one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Items in a full tile of the log; a row never crosses a multiple of it.
 pub const TILE_ITEMS: u64 = 256;
 /// Length of an item of the log's level 0, bytes: an entry.
@@ -49,8 +59,8 @@ pub const HASH_BYTES: usize = 32;
 /// How the store keeps things.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Days after its arrival for which footage is kept. Default 90. It decides the expiry day of what arrives from now on.
-    pub retention_days: u32,
+    /// How long footage is kept that arrives from now on.
+    pub policy: Policy,
     /// From this sum of bodies on, bytes, a commit's bodies go to disk as one ingested file; below it through the write-ahead
     /// log. Default 8 MiB: lower writes fewer bytes at medium load and makes more files.
     pub ingest_bytes_min: usize,
@@ -66,7 +76,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            retention_days: 90,
+            policy: Policy::default(),
             ingest_bytes_min: 8 << 20,
             free_bytes_min: 256 << 20,
             cache_bytes: 32 << 20,
@@ -89,9 +99,14 @@ impl std::fmt::Debug for Store {
 
 struct Inner {
     engine: Arc<dyn Engine>,
-    retention_days: u32,
+    policy: Policy,
+    /// By what rule the footage of a recorder is kept, where that was asked before.
+    rules: RwLock<HashMap<RecorderId, policy::Rule>>,
+    /// Held while a commit, a hold, an extension or the end of a day is written; counts holds and extensions.
+    writing: Mutex<u64>,
     last_commit: AtomicU64,
     footage_floor: AtomicU32,
+    dropped_floor: AtomicU32,
     /// How often the store was opened, in the upper half, and the audit entries since then.
     audit_counter: AtomicU64,
     revoked: revoked::Set,
@@ -110,7 +125,7 @@ impl Store {
     /// [`Kind::Busy`] when another process has it open, [`Kind::Damaged`] when it does not read, [`Kind::Invalid`] when
     /// another release wrote it.
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
-        Self::over(Arc::new(Rocks::open(dir, settings)?), settings.retention_days)
+        Self::over(Arc::new(Rocks::open(dir, settings)?), settings.policy.clone())
     }
 
     /// Opens the store in `dir` for reading; writes not one byte. For `aigaq check`.
@@ -122,7 +137,7 @@ impl Store {
         if engine.get(Family::Meta, keys::META_FORMAT)?.is_none() {
             return Err(Error::new(Kind::Damaged, "the store has no format version"));
         }
-        Self::loaded(Arc::new(engine), settings.retention_days)
+        Self::loaded(Arc::new(engine), settings.policy.clone())
     }
 
     /// A store in memory that forgets; for tests.
@@ -130,9 +145,12 @@ impl Store {
     pub fn memory() -> Self {
         let fresh = Inner {
             engine: Arc::new(Memory::default()),
-            retention_days: Settings::default().retention_days,
+            policy: Policy::default(),
+            rules: RwLock::default(),
+            writing: Mutex::new(0),
             last_commit: AtomicU64::new(0),
             footage_floor: AtomicU32::new(0),
+            dropped_floor: AtomicU32::new(0),
             audit_counter: AtomicU64::new(0),
             revoked: revoked::Set::default(),
         };
@@ -144,13 +162,21 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn with_engine(engine: Arc<dyn Engine>) -> Result<Self> {
-        Self::over(engine, Settings::default().retention_days)
+        Self::over(engine, Policy::default())
     }
 
-    fn over(engine: Arc<dyn Engine>, retention_days: u32) -> Result<Self> {
+    /// The same with a policy.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn with_policy(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
+        Self::over(engine, policy)
+    }
+
+    fn over(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
         let opens = engine.get(Family::Meta, keys::META_OPENS)?;
         let opens = opens.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))? + 1;
-        let store = Self::loaded(engine, retention_days)?;
+        let store = Self::loaded(engine, policy)?;
         store.load_revoked()?;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
@@ -163,7 +189,7 @@ impl Store {
         Ok(store)
     }
 
-    fn loaded(engine: Arc<dyn Engine>, retention_days: u32) -> Result<Self> {
+    fn loaded(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
         let meta = |key| engine.get(Family::Meta, key);
         if let Some(value) = meta(keys::META_FORMAT)? {
             let format = keys::read_u32(&value, "meta")?;
@@ -174,11 +200,15 @@ impl Store {
         }
         let last_commit = meta(keys::META_LAST_COMMIT)?.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))?;
         let floor = meta(keys::META_FOOTAGE_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
+        let dropped = meta(keys::META_DROPPED_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
         let inner = Inner {
             engine,
-            retention_days,
+            policy,
+            rules: RwLock::default(),
+            writing: Mutex::new(0),
             last_commit: AtomicU64::new(last_commit),
             footage_floor: AtomicU32::new(floor),
+            dropped_floor: AtomicU32::new(dropped),
             audit_counter: AtomicU64::new(0),
             revoked: revoked::Set::default(),
         };
@@ -220,6 +250,11 @@ impl Store {
     /// [`Kind::Fatal`] when it could not.
     pub fn close(&self) -> Result<()> {
         self.inner.engine.close()
+    }
+
+    /// Held while anything is written that is numbered or that decides about deletion.
+    fn writing(&self) -> MutexGuard<'_, u64> {
+        self.inner.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The engine below, for the offline check.

@@ -2,6 +2,7 @@
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
 mod field;
+mod retention;
 mod shown;
 
 use aigaq_proto::chain::Chain;
@@ -15,6 +16,7 @@ use crate::error::{Context, Error, Kind, Result};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
+pub use retention::{Act, Cause, DayRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
 pub use shown::{CertificateRecord, RevocationListRecord};
 
 /// What a value begins with.

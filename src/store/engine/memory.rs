@@ -137,12 +137,18 @@ impl State {
 
 impl Engine for Memory {
     fn commit(&self, bodies: &[NewBody], batch: &Batch) -> Result<()> {
+        let full = self.state().faults.full;
+        if full && !bodies.is_empty() {
+            self.healthy()?;
+            return Err(Error::new(Kind::StorageFull, "no room is left for footage"));
+        }
+        self.relocate(bodies, batch)
+    }
+
+    fn relocate(&self, bodies: &[NewBody], batch: &Batch) -> Result<()> {
         let mut state = self.state();
         if state.faults.poisoned {
             return Err(fatal());
-        }
-        if state.faults.full && !bodies.is_empty() {
-            return Err(Error::new(Kind::StorageFull, "no room is left for footage"));
         }
         let failure = state.failure();
         if failure == Some(FailAt::Start) {
@@ -209,7 +215,10 @@ impl Engine for Memory {
     }
 
     fn drop_days_before(&self, day: u32) -> Result<()> {
-        self.state().bodies.retain(|key, _| key.day >= day);
+        let mut state = self.state();
+        state.bodies.retain(|key, _| key.day >= day);
+        let expired = |family: &Family, key: &[u8]| *family == Family::Expiry && key < day.to_be_bytes().as_slice();
+        state.ledger.retain(|(family, key), _| !expired(family, key));
         Ok(())
     }
 

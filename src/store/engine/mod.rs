@@ -46,11 +46,19 @@ pub enum Family {
     Certificates,
     /// The revocation lists that were in use, by digest.
     RevocationLists,
+    /// What the footage of each day holds, by expiry day and owner.
+    Expiry,
+    /// What keeps footage longer, by recorder.
+    Extensions,
+    /// Who holds footage, by recorder.
+    Holds,
+    /// What became of the days that are over.
+    Days,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -66,6 +74,10 @@ impl Family {
         Self::Losses,
         Self::Certificates,
         Self::RevocationLists,
+        Self::Expiry,
+        Self::Extensions,
+        Self::Holds,
+        Self::Days,
     ];
 
     /// The name on disk.
@@ -85,6 +97,10 @@ impl Family {
             Self::Requests => "requests",
             Self::Assignments => "assignments",
             Self::Losses => "losses",
+            Self::Expiry => "expiry",
+            Self::Extensions => "extensions",
+            Self::Holds => "holds",
+            Self::Days => "days",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }
@@ -145,6 +161,15 @@ pub trait Engine: Send + Sync + 'static {
     /// acknowledge again; [`Kind::StorageFull`](crate::error::Kind::StorageFull) when it was refused before anything was written.
     fn commit(&self, bodies: &[NewBody], batch: &Batch) -> Result<()>;
 
+    /// The same for bodies that are moved away from a day whose time is over: they may use half of the room that is kept free, so
+    /// that a full disk does not stand in the way of the deletion that will end it.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    fn relocate(&self, bodies: &[NewBody], batch: &Batch) -> Result<()> {
+        self.commit(bodies, batch)
+    }
+
     /// The value under `key`.
     ///
     /// # Errors
@@ -175,7 +200,8 @@ pub trait Engine: Send + Sync + 'static {
     /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
     fn sweep_after(&self, last: u64) -> Result<bool>;
 
-    /// Removes every body that expires before `day` (exclusive), returning their room.
+    /// Removes every body that expires before `day` (exclusive), returning their room, and then what the family `expiry` says of
+    /// them.
     ///
     /// # Errors
     /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.

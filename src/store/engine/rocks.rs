@@ -115,9 +115,31 @@ impl Rocks {
         self.db.write_opt(batch, &self.durable).map_err(|error| self.poisoned(what, error))
     }
 
-    /// Refuses while nothing has been written. What has no bodies may use half of the reserve.
-    fn check_room(&self, bodies_bytes: usize, batch_bytes: usize) -> Result<()> {
-        let reserve = if bodies_bytes > 0 { self.free_bytes_min } else { self.free_bytes_min / 2 };
+    /// Makes the bodies and the batch durable, leaving `reserve` bytes of the disk free.
+    fn persist(&self, bodies: &[NewBody], batch: &Batch, reserve: u64) -> Result<()> {
+        self.healthy()?;
+        if self.reading.is_some() {
+            return Err(Error::new(Kind::Invalid, "the store is open for reading"));
+        }
+        let bodies_bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
+        let batch_bytes: usize = batch.puts.iter().map(|(_, key, value)| key.len() + value.len()).sum();
+        self.check_room(bodies_bytes, batch_bytes, reserve)?;
+        let mut writes = WriteBatch::default();
+        if bodies_bytes >= self.ingest_bytes_min && !bodies.is_empty() {
+            self.ingest(bodies)?;
+        } else {
+            let family = self.handle(options::TRICKLE)?;
+            bodies.iter().for_each(|body| writes.put_cf(family, keys::footage(body.key), &body.bytes));
+        }
+        for (family, key, value) in &batch.puts {
+            writes.put_cf(self.handle(family.name())?, key, value);
+        }
+        self.write(writes, "cannot write a commit")?;
+        self.healthy()
+    }
+
+    /// Refuses while nothing has been written.
+    fn check_room(&self, bodies_bytes: usize, batch_bytes: usize, reserve: u64) -> Result<()> {
         let needed = (bodies_bytes as u64).saturating_add(batch_bytes as u64).saturating_add(reserve);
         if self.space()?.free < needed {
             return Err(Error::new(Kind::StorageFull, "the disk is nearly full"));
@@ -167,25 +189,13 @@ impl Rocks {
 
 impl Engine for Rocks {
     fn commit(&self, bodies: &[NewBody], batch: &Batch) -> Result<()> {
-        self.healthy()?;
-        if self.reading.is_some() {
-            return Err(Error::new(Kind::Invalid, "the store is open for reading"));
-        }
-        let bodies_bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
-        let batch_bytes: usize = batch.puts.iter().map(|(_, key, value)| key.len() + value.len()).sum();
-        self.check_room(bodies_bytes, batch_bytes)?;
-        let mut writes = WriteBatch::default();
-        if bodies_bytes >= self.ingest_bytes_min && !bodies.is_empty() {
-            self.ingest(bodies)?;
-        } else {
-            let family = self.handle(options::TRICKLE)?;
-            bodies.iter().for_each(|body| writes.put_cf(family, keys::footage(body.key), &body.bytes));
-        }
-        for (family, key, value) in &batch.puts {
-            writes.put_cf(self.handle(family.name())?, key, value);
-        }
-        self.write(writes, "cannot write a commit")?;
-        self.healthy()
+        // What has no bodies may use half of the reserve.
+        let reserve = if bodies.is_empty() { self.free_bytes_min / 2 } else { self.free_bytes_min };
+        self.persist(bodies, batch, reserve)
+    }
+
+    fn relocate(&self, bodies: &[NewBody], batch: &Batch) -> Result<()> {
+        self.persist(bodies, batch, self.free_bytes_min / 2)
     }
 
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {

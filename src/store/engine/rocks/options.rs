@@ -114,7 +114,7 @@ fn ledger(family_of: Family, cache: &Cache) -> Result<Options> {
     let mut options = family()?;
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    let is_busy = matches!(family_of, Family::Links | Family::Timeline | Family::Tiles);
+    let is_busy = matches!(family_of, Family::Links | Family::Timeline | Family::Tiles | Family::Expiry);
     options.set_write_buffer_size(if is_busy { LEDGER_BUFFER_BYTES } else { QUIET_BUFFER_BYTES });
     Ok(options)
 }

@@ -7,7 +7,7 @@ use rocksdb::ColumnFamily;
 
 use super::{Rocks, options, read_error};
 use crate::error::Result;
-use crate::store::engine::Engine;
+use crate::store::engine::{Engine, Family};
 use crate::store::keys;
 use crate::store::records::FootageKey;
 
@@ -44,7 +44,25 @@ impl Rocks {
             self.db.flush_cf(family).map_err(failed)?;
             self.db.compact_range_cf(family, Some(keys::footage(from)), Some(keys::footage(to)));
         }
+        self.forget_before(day)?;
         Engine::healthy(self)
+    }
+
+    /// Removes what the family `expiry` says of the days before `day`.
+    fn forget_before(&self, day: u32) -> Result<()> {
+        let family = self.handle(Family::Expiry.name())?;
+        let (first, end) = (keys::day(0), keys::day(day));
+        let mut cursor = self.db.raw_iterator_cf_opt(family, options::read());
+        cursor.seek_to_first();
+        cursor.status().map_err(|error| read_error(&error))?;
+        if cursor.key().is_none_or(|key| key >= end.as_slice()) {
+            return Ok(());
+        }
+        let failed = |error| self.poisoned("cannot forget what has expired", error);
+        self.db.delete_range_cf_opt(family, &first, &end, &self.durable).map_err(failed)?;
+        self.db.flush_cf(family).map_err(failed)?;
+        self.db.compact_range_cf(family, Some(first), Some(end));
+        Ok(())
     }
 
     /// The first footage key at or after `from`.
