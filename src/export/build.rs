@@ -3,6 +3,7 @@
 //! The checkpoint is taken first, and a link that came into the log after it is not in the bundle: every proof leads to one root.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aigaq_proto::{Micros, RecorderId};
@@ -69,7 +70,8 @@ impl Builder<'_> {
         self.check_room(bytes.saturating_add(lines).saturating_add(SMALL_FILES_BYTES))?;
         self.job.begin(bytes);
         let directory = format!("export-{}-{}", self.id, compact(self.now));
-        let file = File::create(path).context(Kind::Internal, format!("cannot make {}", path.display()))?;
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+        let file = file.context(Kind::Internal, format!("cannot make {}", path.display()))?;
         let mut archive = Archive::new(file, &directory);
         let mut told = Vec::new();
         for (record, plan) in &plans {

@@ -80,6 +80,9 @@ pub struct Record {
     pub id: String,
     /// What is wanted.
     pub order: Order,
+    /// Digest of the key under which it was asked for, hexadecimal: the same order under the same key is one job.
+    #[serde(default)]
+    pub key: Option<String>,
     /// When it was asked for.
     pub created_at: Micros,
     /// When it came to an end.

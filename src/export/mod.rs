@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aigaq_proto::{Micros, RecorderId};
+use aigaq_proto::{Digest, Micros, RecorderId};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -83,6 +83,17 @@ impl Hole {
 
 /// Says what a recorder did not record between two times, in order; blocks.
 pub type Holes = Arc<dyn Fn(&Store, RecorderId, Micros, Micros) -> Result<Vec<Hole>> + Send + Sync>;
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ordered {
+    /// It is a job now.
+    New(Record),
+    /// It is one already, under the same key.
+    Again(Record),
+    /// Another order came under the key before.
+    OtherOrder,
+}
 
 /// What bundles are made of.
 pub struct Source {
@@ -155,18 +166,23 @@ impl Exports {
         Ok(exports)
     }
 
-    /// Takes an order; durable on return. Blocks.
+    /// Takes an order, under a key if it has one; durable on return. Blocks.
     ///
     /// # Errors
     /// [`Kind::Busy`] when too many wait or are kept, [`Kind::NotFound`] for a recorder that is not enrolled,
     /// [`Kind::StorageFull`] when the disk has no room for any bundle.
-    pub fn order(&self, order: Order) -> Result<Record> {
+    pub fn order(&self, order: Order, key: Option<Digest>) -> Result<Ordered> {
         for recorder in order.recorders() {
             if self.source.store.recorder(recorder)?.is_none() {
                 return Err(Error::new(Kind::NotFound, format!("no recorder {recorder} is enrolled")));
             }
         }
+        let key = key.map(|key| key.to_string());
         let mut jobs = self.jobs();
+        let known = jobs.values().map(|job| job.record()).find(|record| key.is_some() && record.key == key);
+        if let Some(record) = known {
+            return Ok(if record.order == order { Ordered::Again(record) } else { Ordered::OtherOrder });
+        }
         let waiting = jobs.values().filter(|job| job.record().state == State::Waiting).count();
         if waiting >= WAITING_MAX || jobs.len() >= KEPT_MAX {
             return Err(Error::new(Kind::Busy, "as many exports wait or are kept as may: delete one, or wait"));
@@ -176,6 +192,7 @@ impl Exports {
         let record = Record {
             id: number()?,
             order,
+            key,
             created_at: now,
             ended_at: None,
             expires_at,
@@ -190,7 +207,7 @@ impl Exports {
         drop(jobs);
         self.count();
         self.wake.notify_one();
-        Ok(record)
+        Ok(Ordered::New(record))
     }
 
     /// Every job with how far it is, the newest first.

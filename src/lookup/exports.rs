@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aigaq_proto::{Micros, RecorderId};
+use aigaq_proto::{Digest, Micros, RecorderId};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State as Shared;
@@ -17,12 +17,13 @@ use utoipa::ToSchema;
 use super::content::{Content, Wanted};
 use super::coverage;
 use super::problem::Problem;
+use super::pulls::idempotency_key;
 use super::request::{self, FromJson, FromPath, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::Viewer;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::export::{Bundle, Exports, Hole, Holes, Order, Progress, Record, State as JobState};
+use crate::export::{Bundle, Exports, Hole, Holes, Order, Ordered, Progress, Record, State as JobState};
 use crate::fleet::Fleet;
 
 /// Longest range, days.
@@ -158,13 +159,15 @@ pub(super) struct ExportList {
 
 /// Orders an export.
 #[utoipa::path(post, operation_id = "create_export", path = "/v1/exports", tag = "exports", request_body = NewExport,
-    responses((status = 202, description = "It is taken", body = ExportDocument),
-        (status = 404, response = Problem), (status = 503, response = Problem),
+    params(("idempotency-key" = Option<String>, Header, description = "The same request under the same key is one export")),
+    responses((status = 202, description = "It is taken, now or before under the same key", body = ExportDocument),
+        (status = 404, response = Problem), (status = 422, response = Problem), (status = 503, response = Problem),
         (status = "default", response = Problem)),
     security(("token" = [])))]
 pub(super) async fn create(
     viewer: Viewer,
     Shared(state): Shared<State>,
+    headers: HeaderMap,
     FromJson(new): FromJson<NewExport>,
 ) -> Result<Response, Problem> {
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
@@ -188,7 +191,14 @@ pub(super) async fn create(
         operator: viewer.actor().to_owned(),
     };
     let exports = exports(&state)?;
-    let record = viewer.evidence().ask(move |_| exports.order(order)).await?;
+    let key = idempotency_key(&headers)?.map(Digest::of);
+    let record = match viewer.evidence().ask(move |_| exports.order(order, key)).await? {
+        Ordered::New(record) | Ordered::Again(record) => record,
+        Ordered::OtherOrder => {
+            let detail = "the idempotency key came with another request before";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+    };
     let document = document(record, Progress::default());
     let place = [(header::LOCATION, format!("/v1/exports/{}", document.id))];
     Ok((StatusCode::ACCEPTED, place, Json(document)).into_response())

@@ -269,7 +269,7 @@ fn parse_id(text: &str) -> Result<(RecorderId, u64)> {
 }
 
 /// The key of the header (draft-ietf-httpapi-idempotency-key-header), if there is one.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&[u8]>> {
     let mut all = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(key) = all.next() else { return Ok(None) };
     let key = key.as_bytes();

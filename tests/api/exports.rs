@@ -186,6 +186,43 @@ async fn a_gap_and_the_unproven_tail_are_declared() {
 }
 
 #[tokio::test]
+async fn footage_that_was_deleted_is_said_and_its_links_are_still_proven() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.send(device.chain.start(&device.key)).await;
+    rig.send(device.chain.media(&device.key, vec![1; 100].into())).await;
+    rig.clock.set(rig.clock.now() + 2 * 86_400_000_000);
+    rig.send(device.chain.media(&device.key, vec![2; 100].into())).await;
+    rig.send(device.chain.stop(&device.key)).await;
+    rig.store.drop_days_before(rig.footage(&device, 1).day + 1).unwrap();
+    let (_, files) = bundle_of(&rig, &order(&[&device], 4)).await;
+    check(&rig, &files, device.id);
+    let payloads = lines(&files, device.id).into_iter().filter_map(|line| match line {
+        Line::Link(link) => Some(link.payload),
+        _ => None,
+    });
+    assert!(payloads.take(2).any(|payload| payload == Payload::Deleted { statement: None }));
+    assert_eq!(files[&bundle::media(device.id, 0)], [&b"initialisation"[..], &[2; 100]].concat());
+    assert_eq!(gaps(&files).recorders[0].gaps[0].cause, "deleted-by-policy");
+    assert_eq!(manifest(&files).delivered[0].verdict, "authentic-with-gaps");
+}
+
+#[tokio::test]
+async fn the_same_order_under_the_same_key_is_one_export() {
+    let rig = Rig::start().await;
+    let device = rig.officer();
+    let asked = order(&[&device], 10);
+    let key = [("idempotency-key", "one")];
+    let id = |answer: Value| answer["id"].as_str().unwrap().to_owned();
+    let first = id(rig.send_json(Method::POST, "/v1/exports", &asked, &key).await.json().await.unwrap());
+    let again = id(rig.send_json(Method::POST, "/v1/exports", &asked, &key).await.json().await.unwrap());
+    assert_eq!(first, again);
+    problem(rig.send_json(Method::POST, "/v1/exports", &order(&[&device], 11), &key).await, 422, "another").await;
+    let other = id(rig.send_json(Method::POST, "/v1/exports", &asked, &[]).await.json().await.unwrap());
+    assert_ne!(first, other);
+}
+
+#[tokio::test]
 async fn both_sides_of_a_fork_and_what_is_in_quarantine_are_there() {
     let rig = Rig::start().await;
     let mut device = rig.officer();

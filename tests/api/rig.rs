@@ -230,7 +230,7 @@ impl Rig {
         assert!(self.engine.flip_body(self.footage(device, sequence), 500));
     }
 
-    fn footage(&self, device: &Device, sequence: Sequence) -> FootageKey {
+    pub(crate) fn footage(&self, device: &Device, sequence: Sequence) -> FootageKey {
         let link: store::records::LinkRecord = self.store.link(device.id, sequence).unwrap().unwrap();
         let Body::Footage(key) = link.body else { panic!("{sequence} has no footage") };
         key
