@@ -92,7 +92,8 @@ impl Builder<'_> {
 
     fn recorder(&self, record: &RecorderRecord, plan: &Plan, tree: &Tree, archive: &mut Archive) -> Result<Told> {
         let (source, id) = (self.source, record.id);
-        let footage = footage::write(&source.store, id, plan, tree.size, archive, self.job)?;
+        let footage =
+            footage::write(&source.store, id, &(self.order.from..self.order.to), plan, tree.size, archive, self.job)?;
         self.damaged.inc_by(footage.damaged.len() as u64);
         let writer = chain::Writer {
             store: &source.store,

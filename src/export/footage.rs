@@ -3,7 +3,9 @@
 //! At most one payload is in memory. What is stored and is not what was received never goes in: its link says so.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use aigaq_proto::limits::DURATION_US_MAX;
 use aigaq_proto::{Content, LinkHeader, Micros, RecorderId, Sequence};
 
 use super::archive::Archive;
@@ -11,8 +13,9 @@ use super::job::Job;
 use super::plan::Plan;
 use crate::bundle::line::Clock;
 use crate::bundle::{self, about, line, manifest};
-use crate::error::{Context as _, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
+use crate::store::engine::Direction;
 use crate::store::records::LinkRecord;
 
 /// What became of the payloads of a recorder.
@@ -72,13 +75,14 @@ struct File {
     clock: Option<Clock>,
 }
 
-/// Writes what the plan names of the links below `tree_size`; blocks.
+/// Writes what the plan of `range` names of the links below `tree_size`; blocks.
 ///
 /// # Errors
 /// Those of the store but for damage, and those of the archive.
 pub(super) fn write(
     store: &Store,
     recorder: RecorderId,
+    range: &Range<Micros>,
     plan: &Plan,
     tree_size: u64,
     archive: &mut Archive,
@@ -86,7 +90,7 @@ pub(super) fn write(
 ) -> Result<Footage> {
     let mut footage = Footage::default();
     for (recording, segments) in &plan.recordings {
-        footage.recording(&Of { store, recorder, tree_size, job }, *recording, segments, archive)?;
+        footage.recording(&Of { store, recorder, range, tree_size, job }, *recording, segments, archive)?;
     }
     Ok(footage)
 }
@@ -95,6 +99,7 @@ pub(super) fn write(
 struct Of<'a> {
     store: &'a Store,
     recorder: RecorderId,
+    range: &'a Range<Micros>,
     tree_size: u64,
     job: &'a Job,
 }
@@ -107,15 +112,31 @@ enum Body {
 }
 
 impl Of<'_> {
-    /// The link with this sequence, if it is in the tree and its header is its own.
+    /// The link with this sequence, if it is in the tree.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] if it does not read, or is another.
     fn link(&self, sequence: Sequence) -> Result<Option<(LinkHeader, LinkRecord)>> {
-        let record = match self.store.link(self.recorder, sequence) {
-            Err(error) if error.kind() == Kind::Damaged => return Ok(None),
-            found => found?,
-        };
+        let record = self.store.link(self.recorder, sequence)?;
         let Some(record) = record.filter(|record| record.log_index < self.tree_size) else { return Ok(None) };
-        let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode");
-        Ok(header.ok().filter(|header| header.recorder == self.recorder).map(|header| (header, record)))
+        let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
+        if (header.recorder, header.sequence) != (self.recorder, sequence) {
+            return Err(Error::new(Kind::Damaged, "a stored header belongs to another link"));
+        }
+        Ok(Some((header, record)))
+    }
+
+    /// When a link that does not read was taken, as the timeline says.
+    fn span(&self, sequence: Sequence) -> Result<Option<(Micros, Micros)>> {
+        let from = self.range.start.saturating_sub(u64::from(DURATION_US_MAX));
+        for entry in self.store.timeline(self.recorder, from..self.range.end, Direction::Forward) {
+            let entry = entry?;
+            if entry.sequence == sequence {
+                let end = entry.captured_at.saturating_add(u64::from(entry.record.duration_us));
+                return Ok(Some((entry.captured_at, end)));
+            }
+        }
+        Ok(None)
     }
 
     fn body(&self, record: &LinkRecord) -> Result<Body> {
@@ -141,7 +162,15 @@ impl Footage {
         let plays = init.is_some();
         for sequence in segments {
             of.job.go_on()?;
-            let Some((header, record)) = of.link(*sequence)? else { continue };
+            let (header, record) = match of.link(*sequence) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(error) if error.kind() == Kind::Damaged => {
+                    self.damaged.extend(of.span(*sequence)?);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let placed = match of.body(&record)? {
                 Body::Bytes(bytes) => {
                     let end = header.captured_at.saturating_add(u64::from(header.duration_us));
@@ -182,7 +211,12 @@ impl Footage {
 
     /// The initialisation segment of a recording, if it is there and whole.
     fn init(&mut self, of: &Of<'_>, recording: Sequence) -> Result<Option<bytes::Bytes>> {
-        let Some((header, record)) = of.link(recording)? else { return Ok(None) };
+        let (header, record) = match of.link(recording) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == Kind::Damaged => return Ok(None),
+            Err(error) => return Err(error),
+        };
         if !matches!(header.content, Content::Start { .. }) {
             return Ok(None);
         }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use aigaq::bundle::line::{Line, Payload};
 use aigaq::bundle::{self, about, manifest};
+use aigaq::store::engine::Family;
+use aigaq::store::keys;
 use aigaq_proto::message::RefusalReason;
 use aigaq_proto::{Digest, LinkHeader, RecorderId, link, receipt};
 use bytes::Bytes;
@@ -167,6 +169,20 @@ async fn damaged_footage_is_said_and_never_shipped() {
     let metrics = rig.get_ops("/metrics").await.text().await.unwrap();
     assert!(metrics.contains("aigaq_damaged_reads_total 1"), "{metrics}");
     assert!(metrics.contains("aigaq_exports_total{result=\"done\"} 1") && metrics.contains("aigaq_exports_open 0"));
+}
+
+#[tokio::test]
+async fn a_link_that_does_not_read_is_a_gap_with_its_time_and_harms_no_neighbour() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let payloads = rig.record(&mut device, 3).await;
+    assert!(rig.engine.flip_value(Family::Links, &keys::link(device.id, 2), 0));
+    let (_, files) = bundle_of(&rig, &order(&[&device], 6)).await;
+    assert_eq!(files[&bundle::media(device.id, 0)], [&payloads[0][..], &payloads[1], &payloads[3]].concat());
+    check(&rig, &files, device.id);
+    let gap = &gaps(&files).recorders[0].gaps[0];
+    assert_eq!((gap.cause.as_str(), gap.from.clone(), gap.to.clone()), ("damaged", at(2), at(4)));
+    assert_eq!(manifest(&files).delivered[0].verdict, "authentic-with-gaps");
 }
 
 #[tokio::test]
