@@ -127,7 +127,10 @@ async fn every_payload_is_in_a_bundle_as_it_was_recorded_and_every_link_is_prove
         assert!(readme.contains(word), "{word}");
     }
     let custody = std::str::from_utf8(&files[bundle::CUSTODY]).unwrap();
-    assert!(custody.is_empty() || custody.contains(&device.id.to_string()));
+    let entries: Vec<about::Custody> = custody.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(entries.len(), 1, "the order itself, with who and why: {custody}");
+    assert!(entries[0].action.contains(&device.id.to_string()) && entries[0].action.contains("asked by the court"));
+    assert_eq!(entries[0].actor, "token:first-start");
 }
 
 #[tokio::test]
