@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use aigaq::bundle::line::{Line, Payload};
 use aigaq::bundle::{self, about, manifest};
+use aigaq::export::State;
 use aigaq::store::engine::Family;
 use aigaq::store::keys;
+use aigaq_proto::link::Fix;
 use aigaq_proto::message::RefusalReason;
 use aigaq_proto::{Digest, LinkHeader, RecorderId, link, receipt};
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::chain::sign;
 use crate::rig::{BEGIN, Device, Rig, at, exports, problem};
 
 fn order(recorders: &[&Device], to: u64) -> Value {
@@ -131,6 +134,56 @@ async fn every_payload_is_in_a_bundle_as_it_was_recorded_and_every_link_is_prove
     assert_eq!(entries.len(), 1, "the order itself, with who and why: {custody}");
     assert!(entries[0].action.contains(&device.id.to_string()) && entries[0].action.contains("asked by the court"));
     assert_eq!(entries[0].actor, "token:first-start");
+}
+
+#[tokio::test]
+async fn recordings_are_files_of_their_own_and_marks_and_positions_are_told() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let first = rig.record(&mut device, 2).await;
+    device.chain.captured_at += 10_000_000;
+    let second = rig.record(&mut device, 2).await;
+    device.chain.captured_at -= 1_000_000;
+    let mut mark = device.chain.mark(&device.key, "insult");
+    let fix = Fix {
+        offset_ms: 0,
+        latitude_e7: -511_605_000,
+        longitude_e7: 714_704_000,
+        accuracy_dm: 50,
+        speed_cms: u16::MAX,
+        course_cdeg: 9_000,
+    };
+    mark.header.fixes = vec![fix];
+    rig.send(sign(&device.key, mark.header, Bytes::new())).await;
+    let (_, files) = bundle_of(&rig, &order(&[&device], 18)).await;
+    check(&rig, &files, device.id);
+    assert_eq!(files[&bundle::media(device.id, 0)], first.concat());
+    assert_eq!(files[&bundle::media(device.id, 4)], second.concat());
+    let recordings: Vec<_> = manifest(&files).delivered[0].media.iter().map(|media| media.recording).collect();
+    assert_eq!(recordings, [0, 4]);
+    let markers: Vec<about::Marker> = serde_json::from_slice(&files[bundle::MARKERS]).unwrap();
+    assert_eq!((markers.len(), markers[0].at.clone(), markers[0].category.as_str()), (1, at(17), "insult"));
+    let track: Vec<about::Position> = serde_json::from_slice(&files[&bundle::track(device.id)]).unwrap();
+    assert_eq!((track.len(), track[0].point.as_str()), (1, "POINT(71.4704000 -51.1605000)"));
+    assert_eq!((track[0].accuracy_dm, track[0].speed_cms, track[0].course_cdeg), (Some(50), None, Some(9_000)));
+    assert_eq!(gaps(&files).recorders[0].gaps[0].cause, "off");
+}
+
+#[tokio::test]
+async fn a_recorder_without_footage_in_the_range_has_its_gap_and_the_links_around_it() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.record(&mut device, 2).await;
+    device.chain.captured_at += 100_000_000;
+    rig.record(&mut device, 2).await;
+    let mut asked = order(&[&device], 60);
+    asked["from"] = json!(at(20));
+    let (_, files) = bundle_of(&rig, &asked).await;
+    check(&rig, &files, device.id);
+    assert_eq!(lines(&files, device.id).len(), 2, "the stop before and the start after");
+    assert!(!files.keys().any(|path| path.starts_with("media/")));
+    let gaps = &gaps(&files).recorders[0];
+    assert_eq!((gaps.gaps.len(), gaps.gaps[0].cause.as_str(), gaps.unproven_from.clone()), (1, "off", None));
 }
 
 #[tokio::test]
@@ -303,6 +356,27 @@ async fn an_order_that_cannot_be_is_refused() {
     problem(rig.get("/v1/exports/..%2F..%2Fca%2Fca.key/bundle.zip").await, 404, "a path").await;
     problem(rig.ask(Method::DELETE, "/v1/exports/none", &[]).await, 404, "none").await;
     assert!(rig.json("/v1/exports").await["exports"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_export_for_which_the_disk_has_no_room_fails_and_says_so() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.record(&mut device, 2).await;
+    let job: Value = rig.send_json(Method::POST, "/v1/exports", &order(&[&device], 4), &[]).await.json().await.unwrap();
+    let id = job["id"].as_str().unwrap();
+    rig.engine.set_full(true);
+    let _running = run(&rig);
+    for _ in 0..400 {
+        if matches!(rig.exports.get(id).unwrap().0.state, State::Failed { .. }) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let State::Failed { kind, detail } = rig.exports.get(id).unwrap().0.state else { panic!("it does not fail") };
+    assert_eq!(kind, "storage_full");
+    assert!(detail.contains("the disk has 0"), "{detail}");
+    assert!(!rig.dir.path().join("exports").join(id).join("bundle.part").exists(), "and nothing is left");
 }
 
 #[tokio::test]
