@@ -11,15 +11,25 @@ use std::process::Command;
 use std::time::Duration;
 
 use aigaq::config::Config;
+use aigaq::enrol::{self, EnrolRequest};
 use aigaq::media::{Cutter, Event, Fragmenter, Segment};
 use aigaq::server::Server;
+use aigaq::store::records::RecorderKind;
 use aigaq::{Clock, lookup};
-use aigaq_proto::Micros;
+use aigaq_proto::frame::ALPN;
+use aigaq_proto::signature::SigningKey;
+use aigaq_proto::{Micros, RecorderId};
 use bytes::Bytes;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use support::Identity;
 use support::chain::Chain;
-use support::session::{Session, endpoint};
+use support::session::{Session, client_config_of, endpoint};
 use tokio_util::sync::CancellationToken;
 
 /// 2026-01-17T09:14:00Z: when the footage begins.
@@ -81,10 +91,15 @@ struct Site {
 
 impl Site {
     async fn open(home: tempfile::TempDir) -> Self {
+        Self::open_with(home, |_| {}).await
+    }
+
+    async fn open_with(home: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let mut config = Config::default();
         (config.quic.listen, config.api.listen, config.ops.listen) = (any, any, any);
         config.store.dir = home.path().join("data");
+        change(&mut config);
         let server = Server::start(config, Clock::system()).await.unwrap();
         let (quic, api, token) = (server.quic_addr, format!("http://{}", server.api_addr), server.token.clone());
         let stop = CancellationToken::new();
@@ -109,8 +124,19 @@ impl Site {
     ) -> String {
         let identity = Identity::enrol(&self.home.path().join("data"), &self.home.path().join(name));
         let session = Session::open(&endpoint(), self.quic, &identity).await.unwrap();
-        let mut chain = Chain::new(identity.id, begin);
-        let key = &identity.signing;
+        Self::bring(&session, &identity.signing, identity.id, begin, (init, segments), lost).await;
+        identity.id.to_string()
+    }
+
+    async fn bring(
+        session: &Session,
+        key: &SigningKey,
+        id: RecorderId,
+        begin: Micros,
+        (init, segments): (&Bytes, &[Segment]),
+        lost: &[usize],
+    ) {
+        let mut chain = Chain::new(id, begin);
         session.send(&chain.start_with(key, init.clone())).await.unwrap().receipt();
         for (number, segment) in segments.iter().enumerate() {
             let link = chain.media_of(key, segment.bytes.clone(), u32::try_from(segment.duration_us).unwrap());
@@ -120,7 +146,6 @@ impl Site {
         }
         session.send(&chain.mark(key, "insult")).await.unwrap().receipt();
         session.send(&chain.stop(key)).await.unwrap().receipt();
-        identity.id.to_string()
     }
 
     async fn json(&self, path: &str) -> Value {
@@ -268,4 +293,71 @@ async fn a_clip_shows_the_frames_of_its_range_and_no_other_and_holds_the_segment
     assert_eq!(part.status(), 206);
     assert_eq!(part.bytes().await.unwrap(), whole[100..=5000]);
     assert_eq!(get(url).header("if-none-match", &tag).send().await.unwrap().status(), 304);
+}
+
+/// What is common to the certificates of an existing CA.
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_micros(Clock::system().now());
+    let day = Duration::from_secs(86_400);
+    (params.not_before, params.not_after) = (now - day, now + day * 30);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificates_and_the_revocation_lists_of_an_existing_ca_are_there_as_they_were_at_ingest() {
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let mut authority = params("Existing Root");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate().unwrap();
+    let root = authority.self_signed(&key).unwrap();
+    let issuer = Issuer::new(authority, key);
+    let list = CertificateRevocationListParams {
+        this_update: params("").not_before,
+        next_update: params("").not_after,
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = list.signed_by(&issuer).unwrap();
+    std::fs::write(home.path().join("anchors.pem"), root.pem()).unwrap();
+    std::fs::write(home.path().join("lists.pem"), list.pem().unwrap()).unwrap();
+    let (anchors, lists) = (home.path().join("anchors.pem"), home.path().join("lists.pem"));
+    let site = Site::open_with(home, |config| {
+        (config.enrol.trust_anchors, config.enrol.crl) = (Some(anchors), Some(lists));
+    })
+    .await;
+    let mut leaf = params("recorder");
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    let (data, pem) = (site.home.path().join("data"), site.home.path().join("leaf.pem"));
+    std::fs::write(&pem, leaf.pem()).unwrap();
+    let (department, label) = ("Astana".to_owned(), String::new());
+    let request = EnrolRequest { kind: RecorderKind::Officer, department, label, server: None };
+    let id = enrol::register(&data, request, &pem, &Clock::system()).unwrap();
+    let ca = CertificateDer::from_pem_file(data.join("ca/ca.pem")).unwrap();
+    let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let client = client_config_of(vec![leaf.der().clone()], pkcs8, &ca, &[ALPN]);
+    let connection = endpoint().connect_with(client, site.quic, enrol::SERVER_NAME).unwrap().await.unwrap();
+    let log = site.client.get(format!("{}/v1/log/key", site.api)).send().await.unwrap().text().await.unwrap();
+    let log = aigaq_proto::receipt::LogKey::parse(log.trim()).unwrap();
+    let session = Session::greet(connection, log).await.unwrap();
+    let signing = SigningKey::from_pkcs8(&key.serialize_der()).unwrap();
+    Site::bring(&session, &signing, id, BEGIN, (&footage.0, &footage.1), &[]).await;
+    let job = site.order(&[&id.to_string()]).await;
+    let bundle = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+    let lists: Vec<_> = std::fs::read_dir(bundle.join("crl")).unwrap().map(|list| list.unwrap().path()).collect();
+    assert_eq!(lists.len(), 1);
+    assert_eq!(std::fs::read(&lists[0]).unwrap(), list.der().to_vec(), "byte for byte");
+    let list = lists[0].to_str().unwrap();
+    tool(&bundle, &["openssl", "crl", "-inform", "DER", "-in", list, "-out", "list.pem"]);
+    let with_list = ["-CAfile", "verify/anchors.pem", "-crl_check", "-CRLfile", "list.pem"];
+    tool(&bundle, &[&["openssl", "verify"][..], &with_list, &[&format!("certs/{id}.pem")]].concat());
 }
