@@ -280,7 +280,11 @@ impl Exports {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(_) = running.join_next() => {}
+                Some(done) = running.join_next() => {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "an export died; the next server begins it again");
+                    }
+                }
                 () = self.wake.notified() => {}
                 _ = sweep.tick() => {
                     let this = Arc::clone(&self);
@@ -300,11 +304,14 @@ impl Exports {
         let job = waiting.min_by_key(|job| job.record().created_at).map(Arc::clone)?;
         let record = job.record();
         let begun = job.change(&self.dir.join(&record.id), |record| {
-            record.attempts += 1;
-            record.state = State::Running;
+            // Whoever gave it up meanwhile has the last word.
+            if record.state == State::Waiting {
+                record.attempts += 1;
+                record.state = State::Running;
+            }
         });
         match begun {
-            Ok(_) => Some(job),
+            Ok(record) => (record.state == State::Running).then_some(job),
             Err(error) => {
                 tracing::error!(%error, "an export cannot be begun");
                 None
@@ -336,7 +343,11 @@ impl Exports {
         };
         let changed = job.change(&dir, |record| {
             if record.state == State::Running {
-                record.ended_at = (state != State::Waiting).then_some(now);
+                if state == State::Waiting {
+                    record.attempts = record.attempts.saturating_sub(1);
+                } else {
+                    record.ended_at = Some(now);
+                }
                 record.state = state;
             }
         });
