@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{enrol, fleet, http, ingest, lookup, store};
+use crate::{enrol, fleet, http, ingest, lookup, retention, store};
 
 use apart::Apart;
 pub use data::DataDir;
@@ -97,6 +97,8 @@ impl Server {
         tasks.spawn_on(lookups.handle(), "watch", watch);
         let router = lookup::router(lookup);
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
+        let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
+        tasks.spawn("retention", deletion);
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         tasks.spawn_on(lookups.handle(), "exports", Arc::clone(&opened.exports).run(listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));
@@ -153,6 +155,7 @@ impl Server {
         self.tasks.finish("health").await?;
         self.tasks.finish("watch").await?;
         self.tasks.finish("fleet").await?;
+        self.tasks.finish("retention").await?;
         self.tasks.finish("enrolment").await?;
         self.tasks.finish("words").await?;
         let store = self.store.clone();

@@ -24,6 +24,8 @@ mod playback;
 mod problems;
 #[path = "api/recorders.rs"]
 mod recorders;
+#[path = "api/retention.rs"]
+mod retention;
 #[path = "api/rig.rs"]
 mod rig;
 #[path = "api/slow.rs"]

@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("enrol", &["est", "http", "log", "store"]),
     ("ingest", &["commit", "enrol", "fleet", "log", "store"]),
     ("export", &["bundle", "enrol", "est", "log", "store"]),
-    ("lookup", &["enrol", "export", "fleet", "http", "log", "media", "store"]),
+    ("lookup", &["enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
     ("recorder", &["est", "media"]),
     ("check", &["log", "store"]),
 ];

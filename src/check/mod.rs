@@ -192,7 +192,7 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Forks => keys::read_fork(key).map(|(recorder, sequence, _)| format!("{recorder}/{sequence} fork")),
         Family::Quarantine => keys::read_quarantine(key).map(|(recorder, ..)| format!("{recorder} quarantine")),
         Family::Timeline => keys::read_timeline(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence}")),
-        Family::Heads | Family::Recorders | Family::Announcements => {
+        Family::Heads | Family::Recorders | Family::Announcements | Family::Deleted => {
             keys::read_recorder(key).map(|recorder| recorder.to_string())
         }
         Family::Tiles => keys::read_tile(key).map(|(level, first)| format!("item {first} of level {level}")),
@@ -268,6 +268,7 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     );
     of_the_field::<ExtensionRecord>(store, Family::Extensions, |key| keys::read_extension(key).map(|_| ()), findings);
     of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
+    of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
 }
 

@@ -23,7 +23,7 @@ use crate::store::records::{
     self, AuditRecord, Body, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner, QuarantineRecord,
     RecorderKey, RecorderKind, RecorderRecord,
 };
-use crate::store::{Commit, Move, NewLink, NewQuarantine, Settings, Store, keys};
+use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Settings, Store, keys};
 
 /// Links in the chain; more than a tile of the log holds.
 const LINKS: u64 = 300;
@@ -284,7 +284,7 @@ fn footage_that_is_hidden_or_was_moved_is_counted_and_no_problem() {
     rig.store.relocate(&[wanted]).unwrap();
     let (report, problems) = rig.check();
     assert_eq!((report.moved, report.hidden, problems.len()), (1, 0, 0), "{problems:?}");
-    assert!(rig.store.hide_before(day + 1, rig.store.claims(), &[]).unwrap());
+    assert!(rig.store.hide_before(day + 1, rig.store.claims(), &Hidden::default()).unwrap());
     let (report, problems) = rig.check();
     assert_eq!((report.moved, report.hidden, report.expired), (1, LINKS, 0));
     assert_eq!((report.bodies, problems.len()), (LINKS + 1, 0), "{problems:?}");
@@ -300,7 +300,7 @@ fn what_expires_when_is_compared_from_both_sides() {
     let remove = move |rig: &Rig| rig.put(Family::Expiry, &key(rig, owner), None);
     Rig::expect(remove, "RECORDER/20: nothing says that it expires on day");
     let stray = move |rig: &Rig| {
-        let kept = ExpiryRecord::Kept { rule: Rule::Undo, bytes: 1 };
+        let kept = ExpiryRecord::Kept { rule: Rule::Undo, bytes: 1, captured_at: 1 };
         rig.put(Family::Expiry, &key(rig, Owner::Link(9_999)), Some(records::encode(&kept).unwrap()));
     };
     Rig::expect(stray, "expiry: it has 302 bodies for 301 in the footage");

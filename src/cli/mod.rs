@@ -15,6 +15,8 @@ mod logs;
 mod output;
 mod record;
 #[cfg(feature = "server")]
+mod retention;
+#[cfg(feature = "server")]
 mod revoke;
 #[cfg(feature = "server")]
 mod scratch;

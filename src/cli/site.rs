@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{check, demo, enrol, load, logs, revoke, serve};
+use super::{check, demo, enrol, load, logs, retention, revoke, serve};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -24,6 +24,7 @@ pub(super) enum Command {
     Revoke(revoke::Args),
     Demo(demo::Args),
     Check(check::Args),
+    Retention(retention::Args),
     Load(load::Args),
 }
 
@@ -41,6 +42,7 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Revoke(args) => revoke::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
+        Command::Retention(args) => retention::run(args),
         Command::Load(args) => load::run(args),
     }
 }

@@ -142,6 +142,18 @@ fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
             return Err(Error::new(Kind::Invalid, format!("the range has over {SEGMENTS_MAX} segments: ask for less")));
         }
     }
+    let recorded = segments.len();
+    let deleted_before = store.deleted_before(id)?;
+    let mut left = Vec::with_capacity(recorded);
+    for segment in segments {
+        if segment.captured_at >= deleted_before || !footage::is_deleted(store, id, segment.sequence)? {
+            left.push(segment);
+        }
+    }
+    let mut segments = left;
+    if segments.is_empty() && recorded > 0 {
+        return Err(Error::new(Kind::NotFound, "what was recorded in the range was deleted by policy"));
+    }
     segments.sort_by_key(TimelineSegment::place);
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
         return Err(Error::new(Kind::NotFound, "nothing was recorded in the range; its coverage says why"));

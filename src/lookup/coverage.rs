@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::explain::{Gaps, Known};
+use super::footage;
 use super::problem::Problem;
 use super::recorders::require;
 use super::request::{FromPath, FromQuery, recorder_id};
@@ -20,7 +21,7 @@ use super::viewer::Viewer;
 use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::store::engine::Direction;
-use crate::store::records::{Body, TimelineKind};
+use crate::store::records::TimelineKind;
 use crate::store::{Store, TimelineEntry};
 
 /// Longest range, days.
@@ -216,10 +217,10 @@ pub(super) fn scan(
     if let Some(before) = first_bound(store.timeline(id, 0..from, Direction::Backward))? {
         builder.push(&before)?;
     }
-    let floor = store.footage_floor();
+    let deleted_before = store.deleted_before(id)?;
     for entry in store.timeline(id, from..range.to, Direction::Forward) {
         let entry = entry?;
-        if floor > 0 && is_deleted(store, id, &entry, floor)? {
+        if entry.captured_at < deleted_before && is_deleted(store, id, &entry)? {
             builder.push_deleted(&entry);
         } else {
             builder.push(&entry)?;
@@ -232,13 +233,9 @@ pub(super) fn scan(
     Ok(builder.finish(&Tail::of(known.announced.as_ref(), now)))
 }
 
-/// Whether the footage of a segment is gone because its time was over.
-fn is_deleted(store: &Store, id: RecorderId, entry: &TimelineEntry, floor: u32) -> Result<bool> {
-    if !matches!(entry.record.kind, TimelineKind::Media { .. }) {
-        return Ok(false);
-    }
-    let link = store.link(id, entry.sequence)?;
-    Ok(link.is_some_and(|link| matches!(link.body, Body::Footage(key) if key.day < floor)))
+/// Whether the footage of a segment was deleted by policy.
+fn is_deleted(store: &Store, id: RecorderId, entry: &TimelineEntry) -> Result<bool> {
+    Ok(matches!(entry.record.kind, TimelineKind::Media { .. }) && footage::is_deleted(store, id, entry.sequence)?)
 }
 
 fn first_bound(entries: impl Iterator<Item = Result<TimelineEntry>>) -> Result<Option<TimelineEntry>> {

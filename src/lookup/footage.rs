@@ -96,6 +96,14 @@ pub(super) fn slice(bytes: &Bytes, part: std::ops::Range<u64>) -> Result<Bytes> 
     }
 }
 
+/// Whether the payload of a link was deleted by policy.
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn is_deleted(store: &Store, id: RecorderId, sequence: Sequence) -> Result<bool> {
+    Ok(store.link(id, sequence)?.is_some_and(|link| store.is_deleted(&link.body)))
+}
+
 /// A segment as the timeline knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TimelineSegment {

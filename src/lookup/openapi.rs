@@ -14,7 +14,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{State, assignments, clip, coverage, exports, live, log, play, pulls, recorders, reports, revocation};
+use super::{
+    State, assignments, clip, coverage, deletions, exports, holds, live, log, play, pulls, recorders, reports,
+    revocation,
+};
 
 /// What the document says of the whole.
 #[derive(utoipa::OpenApi)]
@@ -29,6 +32,7 @@ use super::{State, assignments, clip, coverage, exports, live, log, play, pulls,
         (name = "assignments", description = "Who had a recorder when"),
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
         (name = "exports", description = "Footage with everything that proves it, as one file"),
+        (name = "retention", description = "What is held, what is deleted and why, and what comes back"),
         (name = "reports", description = "Sums over a day of the site"),
         (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
         (name = "api", description = "This document")
@@ -52,6 +56,12 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(exports::list, exports::create))
         .routes(routes!(exports::one, exports::cancel))
         .routes(routes!(exports::bundle))
+        .routes(routes!(holds::list, holds::place))
+        .routes(routes!(holds::confirm))
+        .routes(routes!(holds::ask))
+        .routes(routes!(deletions::preview))
+        .routes(routes!(deletions::list))
+        .routes(routes!(deletions::undo))
         .routes(routes!(reports::dark))
         .routes(routes!(play::index))
         .routes(routes!(play::file))

@@ -105,13 +105,15 @@ fn render(store: &Store, id: RecorderId, range: TimeRange) -> Result<String> {
         }
     }
     segments.sort_by_key(TimelineSegment::place);
+    let deleted_before = store.deleted_before(id)?;
     let mut starts = HashMap::new();
     let listed = segments.iter().map(|segment| {
         let playable = match starts.get(&segment.recording) {
             Some(playable) => *playable,
             None => *starts.entry(segment.recording).or_insert(is_start(store, id, segment.recording)?),
         };
-        Ok(listed(segment, "", !playable))
+        let deleted = segment.captured_at < deleted_before && footage::is_deleted(store, id, segment.sequence)?;
+        Ok(listed(segment, "", !playable || deleted))
     });
     let listed = listed.collect::<Result<Vec<Segment>>>()?;
     Ok(playlist::render(playlist::Kind::Vod, &listed, &marks))

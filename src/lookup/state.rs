@@ -11,10 +11,11 @@ use super::metrics::Metrics;
 use super::viewer::{Evidence, Token};
 use crate::clock::Clock;
 use crate::enrol::Registry;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::export::Exports;
 use crate::fleet::Fleet;
 use crate::log::Reader;
+use crate::retention::Retention;
 use crate::store::Store;
 
 /// Brings in the recorders that were enrolled meanwhile; blocks.
@@ -44,6 +45,8 @@ pub struct State {
     pub(super) clips: super::exact::Kept,
     /// Who makes exports.
     pub(super) exports: Option<Arc<Exports>>,
+    /// Who holds and deletes.
+    pub(super) retention: Option<Retention>,
 }
 
 impl State {
@@ -77,6 +80,7 @@ impl State {
             registry: None,
             clips: super::exact::Kept::default(),
             exports: None,
+            retention: None,
         })
     }
 
@@ -92,6 +96,17 @@ impl State {
     #[must_use]
     pub fn with_exports(self, exports: Arc<Exports>) -> Self {
         Self { exports: Some(exports), ..self }
+    }
+
+    /// The same with holds and deletion.
+    #[must_use]
+    pub fn with_retention(self, retention: Retention) -> Self {
+        Self { retention: Some(retention), ..self }
+    }
+
+    /// Who holds and deletes.
+    pub(super) fn retention(&self) -> Result<Retention> {
+        self.retention.clone().ok_or_else(|| Error::new(Kind::Internal, "there is no retention"))
     }
 
     /// The same with the time zone of the site; without it, UTC.

@@ -2,7 +2,8 @@
 //!
 //! What is written is read back as the same time. Never a local time, never a rounded bound.
 
-use jiff::Timestamp;
+use jiff::civil::{Date, date};
+use jiff::{Span, Timestamp};
 
 use aigaq_proto::Micros;
 
@@ -10,6 +11,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Longest text that is tried, bytes: `2026-01-17T09:14:02.000000000Z` has 30.
 const TEXT_BYTES_MAX: usize = 35;
+/// The first day.
+const EPOCH: Date = date(1970, 1, 1);
 /// One day, microseconds.
 pub const DAY_US: Micros = 86_400_000_000;
 
@@ -35,6 +38,25 @@ pub fn parse(name: &'static str, text: &str) -> Result<Micros> {
 pub fn format(at: Micros) -> String {
     let time = i64::try_from(at).ok().and_then(|at| Timestamp::from_microsecond(at).ok()).unwrap_or(Timestamp::MAX);
     format!("{time:.6}")
+}
+
+/// Reads a day such as `2026-01-17`, as days since the Unix epoch.
+///
+/// # Errors
+/// [`Kind::Invalid`] for anything else, and for a day before 1970.
+pub fn parse_day(text: &str) -> Result<u32> {
+    let wrong = || Error::new(Kind::Invalid, "day must be a day from 1970 on, such as 2026-01-17");
+    let shaped = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let day: Date = if shaped { text.parse().map_err(|_| wrong())? } else { return Err(wrong()) };
+    let days = day.since(EPOCH).map_err(|_| wrong())?.get_days();
+    u32::try_from(days).map_err(|_| wrong())
+}
+
+/// Writes a day; what lies beyond the year 9999 is written as its end.
+#[must_use]
+pub fn format_day(day: u32) -> String {
+    let days = Span::new().try_days(i64::from(day));
+    days.and_then(|days| EPOCH.checked_add(days)).unwrap_or(Date::MAX).to_string()
 }
 
 /// A range of times, `from` below `to`.
@@ -73,6 +95,18 @@ impl TimeRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_that_is_written_is_read_back() {
+        for day in [0, 1, 19_782, 20_470, 2_932_896] {
+            assert_eq!(parse_day(&format_day(day)).unwrap(), day, "{}", format_day(day));
+        }
+        assert_eq!(format_day(20_470), "2026-01-17");
+        assert_eq!(format_day(u32::MAX), "9999-12-31");
+        for wrong in ["", "1969-12-31", "2026-1-17", "2026-02-30", "20260117", "2026-01-17Z"] {
+            assert!(parse_day(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back() {

@@ -19,7 +19,7 @@ pub struct Metrics {
     /// Payload that is hidden and can be brought back, bytes.
     pub hidden_bytes: IntGauge,
     /// Days that were dropped within their grace, because the disk was full.
-    pub early_days: IntCounter,
+    pub early_deletions: IntCounter,
     /// Rounds of the runner that failed.
     pub failures: IntCounter,
 }
@@ -61,7 +61,10 @@ impl Metrics {
             )?,
             holds: gauge("aigaq_holds", "Holds that stand.")?,
             hidden_bytes: gauge("aigaq_hidden_bytes", "Payload that is deleted and can still be brought back.")?,
-            early_days: counter("aigaq_early_days_total", "Days dropped within their grace for want of room.")?,
+            early_deletions: counter(
+                "aigaq_early_deletions_total",
+                "Days dropped within their grace for want of room.",
+            )?,
             failures: counter("aigaq_retention_failures_total", "Rounds of the deletion that failed.")?,
         })
     }

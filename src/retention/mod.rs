@@ -33,7 +33,8 @@ use crate::clock::Clock;
 use crate::error::{Context as _, Kind, Result};
 use crate::store::policy::{DAY_US, day_of};
 use crate::store::records::{Act, AuditRecord, Cause, DayRecord, ExpiryRecord, ExtensionRecord, HoldRecord};
-use crate::store::{Released, Store};
+use crate::store::{Hidden, Released, Store};
+use pass::Left;
 
 pub use claims::HELD_DAYS;
 pub use metrics::Metrics;
@@ -208,10 +209,11 @@ impl Retention {
     fn hide(&self, now: Micros) -> Result<()> {
         let (store, today) = (&self.shared.store, day_of(now));
         while let Some(day) = store.first_expiring(store.footage_floor())?.filter(|day| *day < today) {
-            let hidden = self.decide(day, today, |claims, (links, bytes)| {
+            let hidden = self.decide(day, today, |claims, left| {
+                let (links, bytes) = (left.links, left.bytes);
                 let record =
                     DayRecord { hidden_at: now, due_at: now.saturating_add(GRACE_US), gone_at: None, links, bytes };
-                store.hide_before(day + 1, claims, &[(day, record)])
+                store.hide_before(day + 1, claims, &Hidden { days: vec![(day, record)], newest: left.newest })
             })?;
             if !hidden {
                 return Ok(());
@@ -223,7 +225,7 @@ impl Retention {
     }
 
     /// Moves on what is kept of a day and then decides, as often as something was held meanwhile.
-    fn decide(&self, day: u32, today: u32, mut decision: impl FnMut(u64, (u64, u64)) -> Result<bool>) -> Result<bool> {
+    fn decide(&self, day: u32, today: u32, mut decision: impl FnMut(u64, Left) -> Result<bool>) -> Result<bool> {
         let store = &self.shared.store;
         for _ in 0..ATTEMPTS {
             let claims = store.claims();
@@ -235,7 +237,7 @@ impl Retention {
         Ok(false)
     }
 
-    fn move_on(&self, day: u32, today: u32) -> Result<(u64, u64)> {
+    fn move_on(&self, day: u32, today: u32) -> Result<Left> {
         let moved = &self.shared.metrics.moved_bytes;
         pass::move_on(&self.shared.store, day, today, |rule, bytes| {
             moved.with_label_values(&[rule.label()]).inc_by(bytes);
@@ -251,7 +253,7 @@ impl Retention {
         }
         let days = store.days(store.dropped_floor()..store.footage_floor()).collect::<Result<Vec<_>>>()?;
         for (day, record) in days {
-            let (links, bytes) = self.move_on(day, day_of(now))?;
+            let Left { links, bytes, .. } = self.move_on(day, day_of(now))?;
             if (links, bytes) != (record.links, record.bytes) {
                 store.put_days(&[(day, DayRecord { links, bytes, ..record })])?;
             }
@@ -274,7 +276,7 @@ impl Retention {
                 return Ok(());
             }
             if !is_due {
-                self.shared.metrics.early_days.inc();
+                self.shared.metrics.early_deletions.inc();
                 tracing::warn!(day, "the disk is full: a deleted day goes before its grace is over");
             }
             self.finish(now)?;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aigaq_proto::RecorderId;
+use aigaq_proto::{Micros, RecorderId};
 
 use super::claims::Claims;
 use super::statement::Statement;
@@ -35,7 +35,20 @@ pub(super) struct Seen<'a> {
     pub(super) rule: &'a Rule,
     /// Its length.
     pub(super) bytes: u32,
+    /// When it was captured.
+    pub(super) captured_at: Micros,
     pub(super) fate: Fate,
+}
+
+/// What is left of a day when the rest was moved on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Bodies.
+    pub(super) links: u64,
+    /// Their length, bytes.
+    pub(super) bytes: u64,
+    /// When the newest segment of each recorder was captured.
+    pub(super) newest: BTreeMap<RecorderId, Micros>,
 }
 
 /// Shows every body of a day to `look`, as things stand on the day `today`. Blocks.
@@ -46,7 +59,7 @@ pub(super) fn each(store: &Store, day: u32, today: u32, mut look: impl FnMut(See
     let mut of: Option<(RecorderId, Claims)> = None;
     for entry in store.expiring(day, None) {
         let entry = entry?;
-        let ExpiryRecord::Kept { rule, bytes } = &entry.record else { continue };
+        let ExpiryRecord::Kept { rule, bytes, captured_at } = &entry.record else { continue };
         let recorder = entry.recorder;
         let claims = match &of {
             Some((last, claims)) if *last == recorder => claims,
@@ -55,23 +68,25 @@ pub(super) fn each(store: &Store, day: u32, today: u32, mut look: impl FnMut(See
         let link = if claims.is_empty() { None } else { Some(store.stored(recorder, entry.owner)?) };
         let kept = link.as_ref().and_then(|link| claims.keep(link, today));
         let fate = kept.map_or(Fate::Goes, |(until, rule)| Fate::Stays(until, rule));
-        look(Seen { entry: &entry, rule, bytes: *bytes, fate })?;
+        look(Seen { entry: &entry, rule, bytes: *bytes, captured_at: *captured_at, fate })?;
     }
     Ok(())
 }
 
-/// Moves what is kept of a day to later days; tells each batch to `moved`. Returns what is left: bodies and bytes. Blocks.
+/// Moves what is kept of a day to later days; tells each batch to `moved`. Returns what is left. Blocks.
 ///
 /// # Errors
 /// [`Kind::Damaged`](crate::error::Kind::Damaged) if what must be kept cannot be read,
 /// [`Kind::StorageFull`](crate::error::Kind::StorageFull) if there is no room for it, and those of the store.
-pub(super) fn move_on(store: &Store, day: u32, today: u32, mut moved: impl FnMut(&Rule, u64)) -> Result<(u64, u64)> {
-    let (mut links, mut bytes) = (0, 0_u64);
+pub(super) fn move_on(store: &Store, day: u32, today: u32, mut moved: impl FnMut(&Rule, u64)) -> Result<Left> {
+    let mut left = Left::default();
     let (mut moves, mut weight) = (Vec::new(), 0);
     each(store, day, today, |seen| {
         let Fate::Stays(until_day, rule) = seen.fate else {
-            links += 1;
-            bytes = bytes.saturating_add(u64::from(seen.bytes));
+            left.links += 1;
+            left.bytes = left.bytes.saturating_add(u64::from(seen.bytes));
+            let newest = left.newest.entry(seen.entry.recorder).or_default();
+            *newest = seen.captured_at.max(*newest);
             return Ok(());
         };
         moved(&rule, u64::from(seen.bytes));
@@ -84,7 +99,7 @@ pub(super) fn move_on(store: &Store, day: u32, today: u32, mut moved: impl FnMut
         Ok(())
     })?;
     store.relocate(&moves)?;
-    Ok((links, bytes))
+    Ok(left)
 }
 
 /// What is left of a day, recorder by recorder, for whoever says that it goes. Blocks.
@@ -95,7 +110,7 @@ pub(super) fn statements(store: &Store, day: u32, mut say: impl FnMut(Vec<Statem
     let mut open: Option<(RecorderId, BTreeMap<Rule, Statement>)> = None;
     for entry in store.expiring(day, None) {
         let ExpiryEntry { recorder, owner, record, .. } = entry?;
-        let ExpiryRecord::Kept { rule, bytes } = record else { continue };
+        let ExpiryRecord::Kept { rule, bytes, .. } = record else { continue };
         if open.as_ref().is_some_and(|(last, _)| *last != recorder)
             && let Some((_, done)) = open.take()
         {

@@ -442,7 +442,7 @@ fn a_full_disk_takes_deleted_footage_early_and_never_what_is_held_or_has_not_exp
     rig.clock.set(at(DAY + 11));
     retention.round().unwrap();
     assert_eq!(rig.seen(recorder, 1..21), [1].into_iter().chain(11..21).collect::<Vec<_>>());
-    assert_eq!((rig.bytes(), rig.metrics.early_days.get()), (11 * BODY, 1));
+    assert_eq!((rig.bytes(), rig.metrics.early_deletions.get()), (11 * BODY, 1));
     assert!(rig.trail().iter().any(|line| line.ends_with("; the disk is full")));
     let refused =
         rig.store.commit(Commit { number: 99, links: vec![media(recorder, 30, begin, begin)], ..Commit::default() });

@@ -22,6 +22,7 @@ use crate::export::{self, Exports};
 use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
 use crate::log::{Identity, Log, Reader};
+use crate::retention::{self, Retention};
 use crate::store::{self, Store};
 use crate::{http, lookup, metrics};
 
@@ -41,6 +42,8 @@ pub(super) struct Opened {
     pub(super) desk: Arc<Desk>,
     /// Who makes exports.
     pub(super) exports: Arc<Exports>,
+    /// Who holds and deletes.
+    pub(super) retention: Retention,
     server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
@@ -84,6 +87,9 @@ impl Opened {
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
+        let deletion_metrics = retention::Metrics::register(&metrics)?;
+        let free_bytes_min = config.store.free_bytes_min;
+        let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, free_bytes_min);
         let fleet = Fleet::open(store.clone(), clock.clone())?;
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
@@ -110,7 +116,19 @@ impl Opened {
             settings: ingest_settings(config),
             metrics: ingest::Metrics::register(&metrics)?,
         };
-        Ok(Self { lock, token, metrics, gateway, writer, desk, exports, server_identity, reader, lookup_metrics })
+        Ok(Self {
+            lock,
+            token,
+            metrics,
+            gateway,
+            writer,
+            desk,
+            exports,
+            retention,
+            server_identity,
+            reader,
+            lookup_metrics,
+        })
     }
 
     /// The QUIC endpoint, and the listener that recorders enrol on: without an address of its own on the same port of TCP. Where any
@@ -158,7 +176,7 @@ impl Opened {
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        Ok(state.with_registry(registry).with_exports(Arc::clone(&self.exports)))
+        Ok(state.with_registry(registry).with_exports(Arc::clone(&self.exports)).with_retention(self.retention.clone()))
     }
 }
 

@@ -94,7 +94,7 @@ impl Cut<'_> {
     /// Where a payload will lie; it joins the bodies if that is the footage.
     fn place(
         &mut self,
-        recorder: RecorderId,
+        (recorder, captured_at): (RecorderId, Micros),
         owner: Owner,
         payload: Bytes,
         received_at: Micros,
@@ -113,7 +113,7 @@ impl Cut<'_> {
         let key = FootageKey { day, commit: self.number, index };
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         self.bodies.push(NewBody { key, bytes: payload });
-        let kept = records::encode(&ExpiryRecord::Kept { rule, bytes })?;
+        let kept = records::encode(&ExpiryRecord::Kept { rule, bytes, captured_at })?;
         self.batch.put(Family::Expiry, keys::expiry(day, recorder, owner), kept);
         Ok(Body::Footage(key))
     }
@@ -141,7 +141,8 @@ impl Cut<'_> {
     fn link(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, mut record, payload, .. } = link;
         let owner = Owner::Link(header.sequence);
-        record.body = self.place(header.recorder, owner, payload, record.received_at, header.is_media())?;
+        record.body =
+            self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
         self.mark(&header, record.received_at)?;
         let key = keys::link(header.recorder, header.sequence);
         self.batch.put(Family::Links, key, records::encode(&record)?);
@@ -157,7 +158,8 @@ impl Cut<'_> {
     fn fork(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, digest, mut record, payload } = link;
         let owner = Owner::Fork(header.sequence, digest);
-        record.body = self.place(header.recorder, owner, payload, record.received_at, header.is_media())?;
+        record.body =
+            self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
         let key = keys::fork(header.recorder, header.sequence, digest);
         self.batch.put(Family::Forks, key, records::encode(&record)?);
         Ok(())
@@ -167,7 +169,7 @@ impl Cut<'_> {
         let NewQuarantine { recorder, mut record, payload } = quarantined;
         let index = u32::try_from(index).map_err(|_| wrong("has too many quarantined links"))?;
         let owner = Owner::Quarantined(self.number, index);
-        record.body = self.place(recorder, owner, payload, record.received_at, true)?;
+        record.body = self.place((recorder, 0), owner, payload, record.received_at, true)?;
         let key = keys::quarantine(recorder, self.number, index);
         self.batch.put(Family::Quarantine, key, records::encode(&record)?);
         Ok(())

@@ -21,6 +21,7 @@
 //! extensions  | recorder 16 | cause 1 | number 8 |
 //! holds       | recorder 16 | number 8 |
 //! days        | expiry day 4 |
+//! deleted     | recorder 16 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -167,7 +168,7 @@ pub fn read_quarantine(key: &[u8]) -> Result<(RecorderId, u64, u32)> {
     fields.end().map(|()| read)
 }
 
-/// Key of a recorder, in the families `heads`, `recorders` and `announcements`.
+/// Key of a recorder, in the families `heads`, `recorders`, `announcements` and `deleted`.
 #[must_use]
 pub fn recorder(recorder: RecorderId) -> [u8; 16] {
     recorder.0

@@ -37,7 +37,7 @@ pub use field::LossEntry;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
 pub use policy::Policy;
 pub use relocate::{Move, Stored};
-pub use retention::{ExpiryEntry, Released};
+pub use retention::{ExpiryEntry, Hidden, Released};
 pub use revoked::Revoked;
 
 use crate::error::{Error, Kind, Result};

@@ -122,8 +122,12 @@ impl Store {
             }
             let key = FootageKey { day, commit, index };
             let (recorder, owner) = (wanted.recorder, wanted.owner);
-            let kept =
-                ExpiryRecord::Kept { rule: wanted.rule.clone(), bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+            let captured_at = match &stored {
+                Stored::Link(_) => stored.header().map_or(0, |header| header.captured_at),
+                Stored::Quarantined(_) => 0,
+            };
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let kept = ExpiryRecord::Kept { rule: wanted.rule.clone(), bytes: length, captured_at };
             let (family, place) = place_of(recorder, owner);
             batch.put(family, place, stored.moved_to(key)?);
             batch.put(Family::Expiry, keys::expiry(day, recorder, owner), records::encode(&kept)?);

@@ -9,6 +9,7 @@
 //! gone already or not. Nothing is ever stored below the footage floor. What is to be said about a deletion is said between the
 //! dropped floor and the loss of the bytes: until they are lost, what expired can be read from the family `expiry`.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -30,6 +31,15 @@ pub struct ExpiryEntry {
     pub owner: Owner,
     /// What is said of it.
     pub record: ExpiryRecord,
+}
+
+/// What is written down with the decision to hide.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hidden {
+    /// The days.
+    pub days: Vec<(u32, DayRecord)>,
+    /// Of each recorder, when the newest of its segments was captured that are hidden with them.
+    pub newest: BTreeMap<RecorderId, Micros>,
 }
 
 /// What became of the wish to change a hold.
@@ -223,8 +233,18 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn hide_before(&self, day: u32, claims: u64, records: &[(u32, DayRecord)]) -> Result<bool> {
-        self.raise(day, self.dropped_floor(), Some(claims), records)
+    pub fn hide_before(&self, day: u32, claims: u64, hidden: &Hidden) -> Result<bool> {
+        self.raise(day, self.dropped_floor(), Some(claims), hidden)
+    }
+
+    /// No segment that was captured at or after this moment of the device clock was ever deleted by policy. Spares those who show a
+    /// timeline to ask for the link of each.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    pub fn deleted_before(&self, recorder: RecorderId) -> Result<Micros> {
+        let value = self.engine().get(Family::Deleted, &keys::recorder(recorder))?;
+        value.map_or(Ok(0), |value| records::decode(&value, "deleted"))
     }
 
     /// Decides that the footage that expires before `day` (exclusive) is gone, if nothing was held or extended since `claims` were
@@ -236,10 +256,10 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn condemn_before(&self, day: u32, claims: u64) -> Result<bool> {
-        self.raise(day, day, Some(claims), &[])
+        self.raise(day, day, Some(claims), &Hidden::default())
     }
 
-    fn raise(&self, hidden: u32, gone: u32, claims: Option<u64>, records: &[(u32, DayRecord)]) -> Result<bool> {
+    fn raise(&self, hidden: u32, gone: u32, claims: Option<u64>, new: &Hidden) -> Result<bool> {
         let writing = self.writing();
         if claims.is_some_and(|claims| claims != *writing) {
             return Ok(false);
@@ -248,8 +268,12 @@ impl Store {
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FOOTAGE_FLOOR, hidden.to_be_bytes());
         batch.put(Family::Meta, keys::META_DROPPED_FLOOR, gone.to_be_bytes());
-        for (day, record) in records {
+        for (day, record) in &new.days {
             batch.put(Family::Days, keys::day(*day), records::encode(record)?);
+        }
+        for (recorder, newest) in &new.newest {
+            let before = newest.saturating_add(1).max(self.deleted_before(*recorder)?);
+            batch.put(Family::Deleted, keys::recorder(*recorder), records::encode(&before)?);
         }
         self.engine().commit(&[], &batch)?;
         self.inner.footage_floor.store(hidden, Ordering::Release);
@@ -277,7 +301,7 @@ impl Store {
     /// [`Kind::Fatal`](crate::error::Kind::Fatal) when it could not be made durable.
     pub fn drop_days_before(&self, day: u32) -> Result<()> {
         if day > self.dropped_floor() {
-            self.raise(day, day, None, &[])?;
+            self.raise(day, day, None, &Hidden::default())?;
         }
         self.engine().drop_days_before(day)
     }

@@ -10,6 +10,7 @@ use aigaq::export::{self, Exports};
 use aigaq::fleet::Fleet;
 use aigaq::log::{Identity, Log, Reader};
 use aigaq::lookup::{self, Readiness};
+use aigaq::retention::{self, Retention};
 use aigaq::store::Store;
 use aigaq::store::engine::memory::Memory;
 use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKey, RecorderKind, RecorderRecord};
@@ -45,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) metrics: prometheus::Registry,
     pub(crate) state: lookup::State,
     pub(crate) exports: Arc<Exports>,
+    pub(crate) retention: Retention,
     pub(crate) dir: tempfile::TempDir,
     queue: Queue,
     client: reqwest::Client,
@@ -76,10 +78,13 @@ impl Rig {
         let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone()).unwrap();
+        let deletion_metrics = retention::Metrics::register(&metrics).unwrap();
+        let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, 0);
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
         let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone())
             .unwrap()
-            .with_exports(Arc::clone(&exports));
+            .with_exports(Arc::clone(&exports))
+            .with_retention(retention.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let address = listen(lookup::router(state.clone()), &stop).await;
@@ -98,6 +103,7 @@ impl Rig {
             metrics,
             state,
             exports,
+            retention,
             dir,
             queue,
             client,

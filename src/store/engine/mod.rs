@@ -54,11 +54,13 @@ pub enum Family {
     Holds,
     /// What became of the days that are over.
     Days,
+    /// Up to where footage was ever deleted, by recorder.
+    Deleted,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -78,6 +80,7 @@ impl Family {
         Self::Extensions,
         Self::Holds,
         Self::Days,
+        Self::Deleted,
     ];
 
     /// The name on disk.
@@ -101,6 +104,7 @@ impl Family {
             Self::Extensions => "extensions",
             Self::Holds => "holds",
             Self::Days => "days",
+            Self::Deleted => "deleted",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }

@@ -26,6 +26,8 @@ pub enum ExpiryRecord {
         rule: Rule,
         /// Length of the body, bytes.
         bytes: u32,
+        /// Device clock at its first sample; 0 for one in quarantine.
+        captured_at: Micros,
     },
     /// A copy that nobody owns any more: the body was moved to a later day.
     Moved {
