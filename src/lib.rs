@@ -6,11 +6,11 @@
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
-//! what others check, [`bundle`] is what it consists of, [`server`] puts the parts together,
+//! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
-//! a room of the server.
+//! a room of the server. The feature `verify` alone makes the program of whoever checks bundles: [`verify`] and [`bundle`].
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "verify")]
@@ -28,6 +28,7 @@ pub mod config;
 #[cfg(feature = "server")]
 pub mod enrol;
 pub mod error;
+#[cfg(feature = "recorder")]
 pub mod est;
 #[cfg(feature = "server")]
 pub mod export;
@@ -41,17 +42,22 @@ pub mod ingest;
 pub mod log;
 #[cfg(feature = "server")]
 pub mod lookup;
+#[cfg(feature = "recorder")]
 pub mod media;
 #[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "recorder")]
 pub mod recorder;
 #[cfg(feature = "server")]
 pub mod retention;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(feature = "recorder")]
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "verify")]
+pub mod verify;
 
 pub use clock::Clock;
 pub use error::{Error, Kind, Result};

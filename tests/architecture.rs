@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("bundle", &[]),
+    ("verify", &["bundle"]),
     ("store", &[]),
     ("media", &[]),
     ("http", &[]),

@@ -24,6 +24,8 @@ pub mod message;
 pub mod receipt;
 #[cfg(feature = "std")]
 pub mod signature;
+#[cfg(feature = "std")]
+pub mod verdict;
 pub mod wire;
 
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! The command line: one file per subcommand, and here what they share - how arguments are read, how an error is told.
 //!
 //! Promises: results go to standard output in a form that scripts can read, everything else to standard error; wrong use and
-//! bad input end in one line and a non-zero exit (2 for wrong use, 1 for the rest). The rooms never import this one.
+//! bad input end in one line and a non-zero exit (2 for wrong use, 1 for the rest; `verify` has its own). The rooms never import this one.
 
 #[cfg(feature = "server")]
 mod check;
@@ -11,8 +11,10 @@ mod demo;
 mod enrol;
 #[cfg(feature = "server")]
 mod load;
+#[cfg(feature = "recorder")]
 mod logs;
 mod output;
+#[cfg(feature = "recorder")]
 mod record;
 #[cfg(feature = "server")]
 mod retention;
@@ -24,24 +26,38 @@ mod scratch;
 mod serve;
 #[cfg(feature = "server")]
 mod site;
+#[cfg(feature = "verify")]
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{Context, Kind, Result};
+use crate::error::Result;
+#[cfg(feature = "recorder")]
+use crate::error::{Context as _, Kind};
 
-#[cfg(not(feature = "server"))]
+#[cfg(all(not(feature = "server"), feature = "recorder"))]
 use recorder_help as help;
 #[cfg(feature = "server")]
 use site::help;
+#[cfg(not(feature = "recorder"))]
+use verify_help as help;
 
 /// What `aigaq --help` says where there is only the recorder.
-#[cfg(not(feature = "server"))]
+#[cfg(all(not(feature = "server"), feature = "recorder"))]
 mod recorder_help {
     pub(super) const ABOUT: &str = "Brings footage to an Aigaq server over QUIC, signed and chained, and keeps it until there is a receipt for it.";
     pub(super) const EXAMPLES: &str = "How: aigaq record --help";
+}
+
+/// What `aigaq --help` says where there is only the verifier.
+#[cfg(not(feature = "recorder"))]
+mod verify_help {
+    pub(super) const ABOUT: &str =
+        "Checks an export of an Aigaq server: offline, with no account, trusting only what you trust.";
+    pub(super) const EXAMPLES: &str = "How: aigaq verify --help";
 }
 
 /// What `aigaq --help` says.
@@ -62,7 +78,10 @@ enum Command {
     #[cfg(feature = "server")]
     #[command(flatten)]
     Site(site::Command),
+    #[cfg(feature = "recorder")]
     Record(record::Args),
+    #[cfg(feature = "verify")]
+    Verify(verify::Args),
 }
 
 /// Runs the command line of this process.
@@ -73,7 +92,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match dispatch(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output::complain(&error.to_string());
             ExitCode::FAILURE
@@ -81,19 +100,23 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command) -> Result<()> {
+fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         #[cfg(feature = "server")]
-        Command::Site(command) => site::dispatch(command),
+        Command::Site(command) => site::dispatch(command).map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "recorder")]
         Command::Record(args) => {
             logs::start(tracing::Level::WARN, logs::Format::Human)?;
-            block_on(record::run(args))
+            block_on(record::run(args)).map(|()| ExitCode::SUCCESS)
         }
+        #[cfg(feature = "verify")]
+        Command::Verify(args) => Ok(verify::run(args)),
     }
 }
 
 /// Runs `task` on a runtime of its own. What is still blocked when the task ends, such as a read of standard input, is
 /// left behind.
+#[cfg(feature = "recorder")]
 fn block_on<T>(task: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -117,7 +140,9 @@ fn usage(error: &clap::Error) -> ExitCode {
         _ => problem(&error.render().to_string()),
     };
     output::complain(&format!("{problem}; see {help}"));
-    ExitCode::from(2)
+    // The exit code of the verifier is a verdict, and 2 is one of them.
+    let verifies = std::env::args().nth(1).is_some_and(|name| name == "verify");
+    ExitCode::from(if verifies { 5 } else { 2 })
 }
 
 /// What clap says before it begins to explain.

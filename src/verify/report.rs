@@ -1,0 +1,181 @@
+//! What the verifier says, for programs (JSON) and for people.
+
+use std::fmt::Write as _;
+
+use aigaq_proto::RecorderId;
+use aigaq_proto::verdict::{Finding, Report as Links, Verdict};
+use serde::Serialize;
+
+use crate::bundle::encoding::text;
+
+/// Whose keys the check rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Basis {
+    /// Those in the bundle: it holds together, which proves nothing of who made it.
+    Bundle,
+    /// Those that the one who checks brought along.
+    File,
+}
+
+/// What is wrong with a file of a bundle, or with what the whole of it rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// Its digest or length is not that of the manifest.
+    Altered,
+    /// The manifest names it and it is not there.
+    Missing,
+    /// It is there and the manifest does not name it.
+    NotNamed,
+    /// It does not read as what it should be.
+    Unreadable,
+    /// It contradicts the manifest or the links.
+    Contradicts,
+    /// Bytes of it belong to no link, or to more than one.
+    Uncovered,
+    /// The signature is not by the key that it should be by.
+    BadSignature,
+    /// Nothing that is trusted leads to it.
+    NotTrusted,
+    /// The certificate was taken back before links came in under it.
+    Revoked,
+}
+
+impl Fault {
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Altered => "is not the file that was exported",
+            Self::Missing => "is not there",
+            Self::NotNamed => "is no part of what was exported",
+            Self::Unreadable => "does not read as what it should be",
+            Self::Contradicts => "contradicts the manifest or the links",
+            Self::Uncovered => "has bytes that belong to no signed link, or to two",
+            Self::BadSignature => "is not signed by the key that it should be signed by",
+            Self::NotTrusted => "leads to nothing that you trust",
+            Self::Revoked => "was taken back before links came in under it",
+        }
+    }
+}
+
+/// A file with what is wrong with it. Each weighs `not-authentic`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileFinding {
+    /// Which.
+    pub path: String,
+    /// What.
+    pub fault: Fault,
+}
+
+/// What the links of one recorder came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecorderReport {
+    /// The recorder.
+    #[serde(with = "text")]
+    pub recorder: RecorderId,
+    /// The verdict on its links and footage; that on the files of the bundle is the whole's.
+    pub verdict: Verdict,
+    /// What the exporter said.
+    pub exporter_says: Option<String>,
+    /// Links that were checked.
+    pub links: u64,
+    /// Gaps that `gaps.json` names.
+    pub gaps: u64,
+    /// Links in quarantine.
+    pub quarantined: u64,
+    /// What decides.
+    pub findings: Vec<Finding>,
+    /// How many more findings there are.
+    pub more: u64,
+}
+
+impl RecorderReport {
+    pub(super) fn new(recorder: RecorderId, links: Links, gaps: u64, quarantined: u64, says: Option<String>) -> Self {
+        let verdict = if gaps > 0 { links.verdict.max(Verdict::AuthenticWithGaps) } else { links.verdict };
+        let Links { links, findings, more, .. } = links;
+        Self { recorder, verdict, exporter_says: says, links, gaps, quarantined, findings, more }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// What that rests on.
+    pub trust: Basis,
+    /// Number of the export.
+    pub export: String,
+    /// What was asked for, RFC 3339 UTC.
+    pub from: String,
+    /// End of it.
+    pub to: String,
+    /// The log.
+    pub log: String,
+    /// Witnesses that count and have signed the checkpoint.
+    pub cosignatures: usize,
+    /// How many must have.
+    pub quorum: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// One entry a recorder.
+    pub recorders: Vec<RecorderReport>,
+    /// Files that are not what they should be.
+    pub files: Vec<FileFinding>,
+    /// How many more there are.
+    pub more_files: u64,
+}
+
+impl Report {
+    /// The exit code of `aigaq verify`.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self.verdict {
+            Verdict::Authentic => 0,
+            Verdict::AuthenticWithGaps => 1,
+            Verdict::Pending => 2,
+            Verdict::NotAuthentic => 3,
+            Verdict::Unsigned => 4,
+        }
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = match self.trust {
+            Basis::Bundle => writeln!(
+                text,
+                "Checked with the keys in the bundle: this proves that it holds together, not who made it. Use --trust."
+            ),
+            Basis::File => writeln!(text, "Checked with the keys that you trust."),
+        };
+        let _ = writeln!(text, "{}: export {}, {} .. {}", self.verdict, self.export, self.from, self.to);
+        if self.quorum > 0 {
+            let _ = writeln!(text, "witnesses: {} of {} that are needed", self.cosignatures, self.quorum);
+        }
+        for one in &self.recorders {
+            let _ = writeln!(text, "{}: {}, {} links, {} gaps", one.recorder, one.verdict, one.links, one.gaps);
+            for Finding { first, last, what } in &one.findings {
+                let name = serde_json::to_value(what).ok().and_then(|name| name.as_str().map(str::to_owned));
+                let links = if first == last { format!("link {first}") } else { format!("links {first} to {last}") };
+                let _ = writeln!(text, "  {links}: {}: {}", name.unwrap_or_default(), what.meaning());
+            }
+            if one.more > 0 {
+                let _ = writeln!(text, "  and {} more", one.more);
+            }
+            if one.quarantined > 0 {
+                let _ = writeln!(text, "  {} links in quarantine, which are no part of the chain", one.quarantined);
+            }
+        }
+        for FileFinding { path, fault } in &self.files {
+            let path: String = path.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+            let _ = writeln!(text, "{path} {}", fault.meaning());
+        }
+        if self.more_files > 0 {
+            let _ = writeln!(text, "and {} more files", self.more_files);
+        }
+        text
+    }
+}

@@ -1,0 +1,82 @@
+//! What the one who checks trusts: keys of logs, CAs, witnesses. It comes from a file of theirs, never from the bundle.
+//!
+//! ```toml
+//! logs = ["log.example+1a2b3c4d+AW..."]      # vkeys (C2SP signed-note)
+//! anchors = ["ca.pem"]                       # CAs of recorders and exporters: PEM files, paths from this file
+//! witnesses = ["w1.example+5e6f7a8b+BA..."]  # vkeys of cosigners
+//! quorum = 1                                 # how many of them must have signed the checkpoint; 0 if not given
+//! ```
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use aigaq_proto::receipt::LogKey;
+use serde::Deserialize;
+
+use super::certificates;
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// Longest file of trust or of anchors, bytes.
+const BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    logs: Vec<String>,
+    anchors: Vec<PathBuf>,
+    #[serde(default)]
+    witnesses: Vec<String>,
+    #[serde(default)]
+    quorum: usize,
+}
+
+/// Whom to believe.
+#[derive(Debug, Clone)]
+pub struct Trust {
+    pub(super) logs: Vec<LogKey>,
+    /// DER certificates of CAs.
+    pub(super) anchors: Vec<Vec<u8>>,
+    pub(super) quorum: usize,
+}
+
+impl Trust {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] if it, or a file that it names, is not what it should be.
+    pub fn read(path: &Path) -> Result<Self> {
+        let invalid = || format!("{} is no file of trust", path.display());
+        let file: File = toml::from_str(&text(path)?).context(Kind::Invalid, invalid())?;
+        let logs = file.logs.iter().map(|key| LogKey::parse(key)).collect::<Result<Vec<_>, _>>();
+        if !file.witnesses.is_empty() {
+            return Err(Error::new(Kind::Invalid, "cosignatures cannot be checked yet: leave witnesses out"));
+        }
+        let mut anchors = Vec::new();
+        for named in &file.anchors {
+            let named = path.parent().unwrap_or(Path::new("")).join(named);
+            let found = certificates::pem(text(&named)?.as_bytes(), "CERTIFICATE");
+            if found.is_empty() {
+                return Err(Error::new(Kind::Invalid, format!("{} has no certificate", named.display())));
+            }
+            anchors.extend(found);
+        }
+        if file.quorum > file.witnesses.len() {
+            return Err(Error::new(Kind::Invalid, "the quorum is greater than the number of witnesses"));
+        }
+        Ok(Self { logs: logs.context(Kind::Invalid, invalid())?, anchors, quorum: file.quorum })
+    }
+
+    /// How many of the witnesses that count have signed this checkpoint.
+    #[expect(clippy::unused_self, reason = "no witness is known yet")]
+    pub(super) fn cosignatures(&self, _checkpoint: &str) -> usize {
+        0
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let mut text = String::new();
+    let file = std::fs::File::open(path).context(Kind::Invalid, cannot())?;
+    file.take(BYTES_MAX).read_to_string(&mut text).context(Kind::Invalid, cannot())?;
+    Ok(text)
+}
