@@ -2,9 +2,9 @@
 //! confirms: nobody ends a hold alone.
 
 use aigaq_proto::RecorderId;
-use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,6 +16,7 @@ use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
+use crate::http::Source;
 use crate::store::Released;
 use crate::store::records::{Act, HoldRecord};
 
@@ -123,11 +124,15 @@ pub(super) struct HoldList {
 pub(super) async fn place(
     viewer: Viewer,
     Shared(state): Shared<State>,
+    source: Option<Extension<Source>>,
     FromJson(new): FromJson<NewHold>,
 ) -> Result<Response, Problem> {
     let recorder = recorder_id(&new.recorder)?;
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
     let act = act(&viewer, &state, new.reason)?;
+    let (from, to) = (time::format(range.from), time::format(range.to));
+    let action = format!("hold {recorder} from {from} to {to}: {}", act.reason);
+    say(&viewer, &state, source, action).await?;
     let retention = state.retention()?;
     let placed = viewer.evidence().ask(move |store| {
         require(store, recorder)?;
@@ -171,14 +176,16 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
 pub(super) async fn ask(
     viewer: Viewer,
     Shared(state): Shared<State>,
+    source: Option<Extension<Source>>,
     FromPath(id): FromPath<String>,
     FromJson(new): FromJson<NewRelease>,
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
     let act = act(&viewer, &state, new.reason)?;
+    say(&viewer, &state, source, format!("ask for the release of hold {id}: {}", act.reason)).await?;
     let retention = state.retention()?;
     let asked = viewer.evidence().ask(move |_| retention.ask_release(recorder, number, act)).await?;
-    answer(asked, StatusCode::ACCEPTED)
+    Ok(answer(asked, StatusCode::ACCEPTED))
 }
 
 /// Confirms the release of a hold, as another person than the one who asked for it.
@@ -190,13 +197,15 @@ pub(super) async fn ask(
 pub(super) async fn confirm(
     viewer: Viewer,
     Shared(state): Shared<State>,
+    source: Option<Extension<Source>>,
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
+    say(&viewer, &state, source, format!("confirm the release of hold {id}")).await?;
     let act = Act { at: state.clock.now(), by: viewer.actor().to_string(), reason: String::new() };
     let retention = state.retention()?;
     let released = viewer.evidence().ask(move |_| retention.confirm_release(recorder, number, act)).await?;
-    answer(released, StatusCode::OK)
+    Ok(answer(released, StatusCode::OK))
 }
 
 /// What the one who asks does, for this reason.
@@ -205,21 +214,32 @@ pub(super) fn act(viewer: &Viewer, state: &State, reason: String) -> Result<Act>
     Ok(Act { at: state.clock.now(), by: viewer.actor().to_string(), reason })
 }
 
-fn answer(released: Released, status: StatusCode) -> Result<Response, Problem> {
-    let conflict = |text: &str| Err(Problem::new(StatusCode::CONFLICT, text));
+/// Writes down what the one who asks is about to do, and why; durable on return.
+pub(super) async fn say(
+    viewer: &Viewer,
+    state: &State,
+    source: Option<Extension<Source>>,
+    action: String,
+) -> Result<()> {
+    let source = source.map_or_else(|| "unknown".to_owned(), |Extension(source)| source.0.to_string());
+    state.auditor.granted(viewer.actor(), source, action).await
+}
+
+fn answer(released: Released, status: StatusCode) -> Response {
+    let conflict = |text: &str| Problem::new(StatusCode::CONFLICT, text).into_response();
     match released {
-        Released::Done(hold) => Ok((status, Json(document(hold))).into_response()),
-        Released::Missing => Err(Error::new(Kind::NotFound, "there is no such hold").into()),
+        Released::Done(hold) => (status, Json(document(hold))).into_response(),
+        Released::Missing => Problem::from(Error::new(Kind::NotFound, "there is no such hold")).into_response(),
         Released::Over(_) => conflict("the hold was released before"),
         Released::Asked(hold) => {
             let by = hold.asked.map(|asked| asked.by).unwrap_or_default();
             let text = format!("{by} has asked for its release; confirm with DELETE as another person");
-            Err(Problem::new(StatusCode::CONFLICT, text))
+            conflict(&text)
         }
         Released::NotAsked => conflict("nobody has asked for its release: POST …/release first"),
         Released::SamePerson => {
             let text = "whoever asked for the release cannot confirm it: another person has to";
-            Err(Problem::new(StatusCode::FORBIDDEN, text))
+            Problem::new(StatusCode::FORBIDDEN, text).into_response()
         }
     }
 }

@@ -87,7 +87,9 @@ fn spans(link: &Stored) -> Vec<Range<Micros>> {
     let arrived = link.received_at()..link.received_at().saturating_add(1);
     let Some(header) = link.header() else { return vec![arrived] };
     let length = u64::from(header.duration_us).max(1);
-    let mut spans = vec![header.captured_at..header.captured_at.saturating_add(length)];
+    let captured = header.captured_at..header.captured_at.saturating_add(length);
+    let mut spans = Vec::with_capacity(2);
+    spans.push(captured);
     match link {
         Stored::Link(record) => {
             if let Some(clock) = record.clock {

@@ -48,6 +48,9 @@ pub struct Line {
     pub sequences: Option<(u64, u64)>,
 }
 
+/// What happens to bodies of one recorder, by rule and fate.
+type Lines = BTreeMap<(Rule, Planned), Line>;
+
 /// A dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preview {
@@ -82,7 +85,7 @@ pub fn preview(store: &Store, on: u32) -> Result<Preview> {
         // Days go in order.
         goes_on &= due.get(&day).copied().unwrap_or_default();
         let goes = if hidden && goes_on { Planned::Gone } else { Planned::Hidden };
-        let mut open: Option<(RecorderId, BTreeMap<(Rule, Planned), Line>)> = None;
+        let mut open: Option<(RecorderId, Lines)> = None;
         pass::each(store, day, on, |seen| {
             let planned = match seen.fate {
                 Fate::Stays(until_day, by) => Planned::Kept { until_day, by },
@@ -118,7 +121,7 @@ pub fn preview(store: &Store, on: u32) -> Result<Preview> {
 }
 
 impl Preview {
-    fn take(&mut self, of: Option<(RecorderId, BTreeMap<(Rule, Planned), Line>)>) {
+    fn take(&mut self, of: Option<(RecorderId, Lines)>) {
         for line in of.into_iter().flat_map(|(_, lines)| lines.into_values()) {
             let sum = match line.planned {
                 Planned::Hidden => &mut self.hidden_bytes,

@@ -76,6 +76,8 @@ async fn a_hold_is_released_by_two_people_and_by_nobody_alone() {
     refused(rig.send_json(Method::POST, &release, &reason, &[]).await, 409).await;
     let told = refused(rig.ask(Method::DELETE, &path, &[]).await, 403).await;
     assert!(told["detail"].as_str().unwrap().contains("another person"), "{told}");
+    let said = |what: &str| rig.audit().iter().any(|entry| entry.action.starts_with(what));
+    assert!(said(&format!("hold {} from ", device.id)) && said("ask for the release of hold "));
     let listed = rig.json("/v1/holds?state=release-asked").await;
     assert_eq!(listed["holds"][0]["id"].as_str().unwrap(), id);
     assert!(rig.json("/v1/holds?state=released").await["holds"].as_array().unwrap().is_empty());
