@@ -6,7 +6,8 @@
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
-//! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`server`] puts the parts together,
+//! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`witness`] cosigns the logs of others,
+//! [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
@@ -58,6 +59,8 @@ pub mod shutdown;
 pub mod store;
 #[cfg(feature = "verify")]
 pub mod verify;
+#[cfg(feature = "server")]
+pub mod witness;
 
 pub use clock::Clock;
 pub use error::{Error, Kind, Result};

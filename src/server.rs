@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::commit::WriterHandle;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::ingest::Gateway;
 use crate::lookup::Readiness;
 use crate::store::Store;
 use crate::{enrol, fleet, http, ingest, lookup, retention, store};
@@ -82,6 +83,7 @@ impl Server {
         let api = lookups.run(parts::listen("api.listen", config.api.listen)).await?;
         let ops = lookups.run(parts::listen("ops.listen", config.ops.listen)).await?;
         let opened = Opened::open(&config, &clock, open).await?;
+        opened.witnesses.compare().await?;
         let (endpoint, enrolment) = opened.bind(&config).await?;
         let quic_addr = endpoint.local_addr().map_err(parts::no_address)?;
 
@@ -104,7 +106,8 @@ impl Server {
         let desk = enrol::router(Arc::clone(&opened.desk));
         tasks.spawn("enrolment", http::serve(enrolment, desk, Some(opened.enrol_tls()?), listeners.clone()));
         tasks.spawn("words", Arc::clone(&opened.desk).keep(listeners.clone()));
-        tasks.spawn("ingest", ingest::run(endpoint, opened.gateway.clone(), sessions.clone()));
+        tasks.spawn("ingest", take_in(endpoint, opened.gateway.clone(), sessions.clone()));
+        tasks.spawn("witnesses", opened.witnesses.run(listeners.clone()));
         tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
         readiness.set(true);
         tracing::info!(quic = %quic_addr, enrolment = %enrol_addr, api = %api_addr, operations = %ops_addr, "serving");
@@ -154,6 +157,7 @@ impl Server {
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;
         self.tasks.finish("watch").await?;
+        self.tasks.finish("witnesses").await?;
         self.tasks.finish("fleet").await?;
         self.tasks.finish("retention").await?;
         self.tasks.finish("enrolment").await?;
@@ -163,6 +167,24 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// Takes footage in until `stop`, or until a witness shows that this log signed what the store does not have: then recorders keep
+/// what they have, and everything else goes on.
+async fn take_in(endpoint: quinn::Endpoint, gateway: Gateway, stop: CancellationToken) -> Result<()> {
+    let witnessed = gateway.log.witnessed().clone();
+    if witnessed.contradiction().is_none() {
+        let sessions = stop.child_token();
+        let ingest = ingest::run(endpoint, gateway, sessions.clone());
+        let mut ingest = std::pin::pin!(ingest);
+        tokio::select! {
+            ended = ingest.as_mut() => return ended,
+            () = witnessed.contradicted() => sessions.cancel(),
+        }
+        ingest.await?;
+    }
+    stop.cancelled().await;
+    Ok(())
 }
 
 fn writer_ended(ended: Result<()>) -> Error {

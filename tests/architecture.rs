@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("lookup", &["enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
     ("recorder", &["est", "media"]),
     ("check", &["log", "store"]),
+    ("witness", &["enrol", "http"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {

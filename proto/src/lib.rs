@@ -14,6 +14,8 @@ extern crate alloc;
 
 pub mod chain;
 pub mod close;
+#[cfg(feature = "std")]
+pub mod cosignature;
 pub mod error;
 pub mod frame;
 pub mod id;

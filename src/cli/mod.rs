@@ -28,6 +28,8 @@ mod serve;
 mod site;
 #[cfg(feature = "verify")]
 mod verify;
+#[cfg(feature = "server")]
+mod witness;
 
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{check, demo, enrol, load, logs, retention, revoke, serve};
+use super::{check, demo, enrol, load, logs, retention, revoke, serve, witness};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -20,6 +20,7 @@ pub(super) mod help {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Serve(serve::Args),
+    Witness(witness::Args),
     Enrol(enrol::Args),
     Revoke(revoke::Args),
     Demo(demo::Args),
@@ -38,6 +39,7 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
     }
     match command {
         Command::Serve(args) => serve::run(args),
+        Command::Witness(args) => witness::run(args),
         Command::Enrol(args) => enrol::run(args),
         Command::Revoke(args) => revoke::run(args),
         Command::Demo(args) => demo::run(args),

@@ -3,17 +3,24 @@
 //! `deploy/server.toml` says for each what it costs and when to change it. A default here and a line there change together;
 //! `tests/config.rs` compares them.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aigaq_proto::cosignature::WitnessKey;
 use jiff::tz::TimeZone;
+use url::Url;
 
 use super::raw::Raw;
-use super::{Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Tls};
+use super::{
+    Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Tls, Witness,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+/// Most witnesses: their lines fit in a checkpoint.
+const WITNESSES_MAX: usize = 16;
 
 /// Takes every key out of `raw`; what is missing or wrong is its default, and what is wrong is noted.
 pub(super) fn read(raw: &mut Raw) -> Config {
@@ -24,6 +31,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         ops: ops(raw),
         store: store(raw),
         retention: retention(raw),
+        witness: witness(raw),
         commit: commit(raw),
         ingest: ingest(raw),
         site: site(raw),
@@ -137,6 +145,32 @@ fn retention(raw: &mut Raw) -> Retention {
         departments: raw.integers("departments", 1..=36_500),
         categories: raw.integers("categories", 1..=36_500),
     }
+}
+
+fn witness(raw: &mut Raw) -> Witness {
+    raw.section("witness");
+    let wanted = "at most 16 witnesses, each its address, a space and its key, separated by commas";
+    let witnesses = raw.text("witnesses", Vec::new(), wanted, |text| {
+        let each = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let read = |one: &str| {
+            let (url, key) = one.split_once(' ')?;
+            let url = url.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
+            Some((url, WitnessKey::parse(key.trim()).ok()?))
+        };
+        each.map(read).collect::<Option<Vec<_>>>().filter(|all| {
+            let keys: BTreeSet<&str> = all.iter().map(|(_, key)| key.as_str()).collect();
+            all.len() <= WITNESSES_MAX && keys.len() == all.len()
+        })
+    });
+    let witness = Witness { witnesses, quorum: raw.integer("quorum", 1, 1..=WITNESSES_MAX), ca: path(raw, "ca") };
+    if !witness.witnesses.is_empty() && witness.quorum > witness.witnesses.len() {
+        let (quorum, count) = (witness.quorum, witness.witnesses.len());
+        raw.note(format!("witness.quorum = {quorum}: there are {count} in witness.witnesses"));
+    }
+    if witness.ca.is_none() && witness.witnesses.iter().any(|(url, _)| url.scheme() == "https") {
+        raw.note("witness.ca: needed for a witness whose address begins with https".to_owned());
+    }
+    witness
 }
 
 fn commit(raw: &mut Raw) -> Commit {

@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aigaq_proto::cosignature::WitnessKey;
 use jiff::tz::TimeZone;
+use url::Url;
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub store: Store,
     /// How long footage is kept.
     pub retention: Retention,
+    /// Who cosigns the log.
+    pub witness: Witness,
     /// When a batch is committed.
     pub commit: Commit,
     /// What ingest may hold in memory.
@@ -128,6 +132,17 @@ pub struct Retention {
     pub departments: BTreeMap<String, u32>,
     /// The same by category of a mark, where that is longer.
     pub categories: BTreeMap<String, u32>,
+}
+
+/// The section `[witness]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Where each witness is and with which key it cosigns.
+    pub witnesses: Vec<(Url, WitnessKey)>,
+    /// How many of them make a quorum.
+    pub quorum: usize,
+    /// Certificates of the CAs that vouch for their HTTPS servers.
+    pub ca: Option<PathBuf>,
 }
 
 /// The section `[commit]`.

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use aigaq_proto::{Micros, RecorderId};
-use data_encoding::BASE64;
 
 use super::archive::Archive;
 use super::chain::{self, Chain};
@@ -55,7 +54,6 @@ impl Builder<'_> {
     /// # Errors
     /// [`Kind::StorageFull`] when there is too little room, [`Kind::Busy`] when the job was given up, and those of the store.
     pub(super) fn build(&self, path: &Path) -> Result<Bundle> {
-        let tree = self.source.log.newest()?;
         let range = self.order.from..self.order.to;
         let mut plans = Vec::new();
         for id in self.order.recorders() {
@@ -64,6 +62,7 @@ impl Builder<'_> {
             plans.push((record, Plan::of(&self.source.store, id, &range)?));
             self.job.go_on()?;
         }
+        let tree = self.source.log.tree_with(self.last_index(&plans)?)?;
         let bytes = plans.iter().map(|(_, plan)| plan.bytes).fold(0, u64::saturating_add);
         let links = plans.iter().map(|(_, plan)| plan.main.end.saturating_sub(plan.main.start));
         let lines = links.fold(0, u64::saturating_add).saturating_mul(LINE_BYTES);
@@ -79,6 +78,17 @@ impl Builder<'_> {
             told.push(self.recorder(record, plan, &tree, &mut archive)?);
         }
         self.finish(told, &tree, &directory, archive)
+    }
+
+    /// The index in the log of the last link that goes into the bundle; 0 without links.
+    fn last_index(&self, plans: &[(RecorderRecord, Plan)]) -> Result<u64> {
+        plans.iter().try_fold(0, |last, (record, plan)| {
+            let Some(sequence) = plan.main.end.checked_sub(1).filter(|end| *end >= plan.main.start) else {
+                return Ok(last);
+            };
+            let link = self.source.store.link(record.id, sequence)?;
+            Ok(link.map_or(last, |link| last.max(link.log_index)))
+        })
     }
 
     fn check_room(&self, needed: u64) -> Result<()> {
@@ -110,8 +120,8 @@ impl Builder<'_> {
         let keys: String = chain.keys.values().map(|spki| public_key(spki)).collect();
         archive.add(&bundle::keys(id), keys.as_bytes())?;
         for (sequence, entry, index) in &chain.run_ends {
-            let proof = source.log.prove_entry(entry, *index, tree)?;
-            archive.add(&bundle::proof(id, *sequence), tlog_proof(*index, &proof, &tree.checkpoint).as_bytes())?;
+            let proof = source.log.tlog_proof(entry, *index, tree)?;
+            archive.add(&bundle::proof(id, *sequence), proof.as_bytes())?;
         }
         let gaps = self.gaps(id, &chain, &footage)?;
         let verdict = verdict(&chain, &footage, &gaps).to_owned();
@@ -258,12 +268,6 @@ fn gap(hole: &Hole, clock: Option<Clock>) -> about::Gap {
         missing: missing.collect(),
         missing_count: hole.missing_count,
     }
-}
-
-/// A proof in the form of C2SP tlog-proof.
-fn tlog_proof(index: u64, proof: &[aigaq_proto::Digest], checkpoint: &str) -> String {
-    let hashes: String = proof.iter().map(|hash| format!("{}\n", BASE64.encode(&hash.0))).collect();
-    format!("c2sp.org/tlog-proof@v1\nindex {index}\n{hashes}\n{checkpoint}")
 }
 
 /// A public key as PEM (RFC 7468).

@@ -13,11 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use aigaq_proto::message::Receipt;
 use aigaq_proto::receipt::{ENTRY_BYTES, LogKey, entry};
 use aigaq_proto::{Digest, LinkHeader, link};
-use tlog_tiles::{Error as TreeError, Hash, HashReader, check_record, prove_record, record_hash, tree_hash};
+use data_encoding::BASE64;
+use tlog_tiles::{
+    Error as TreeError, Hash, HashReader, check_record, check_tree, prove_record, prove_tree, record_hash, tree_hash,
+};
 
-use super::Identity;
 use super::edge::{Node, units_of};
 use super::tile::{HEIGHT, Tile, WIDTH};
+use super::{Identity, Witnessed};
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
@@ -45,6 +48,7 @@ pub struct Reader {
     pub(super) store: Store,
     identity: Identity,
     cache: Arc<Mutex<Cache>>,
+    witnessed: Witnessed,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +63,12 @@ impl Reader {
     /// A reader of the log in `store`.
     #[must_use]
     pub fn new(store: Store, identity: Identity) -> Self {
-        Self { store, identity, cache: Arc::default() }
+        Self { store, identity, cache: Arc::default(), witnessed: Witnessed::default() }
+    }
+
+    /// The same with what witnesses said.
+    pub(super) fn with(self, witnessed: Witnessed) -> Self {
+        Self { witnessed, ..self }
     }
 
     /// Who the log is.
@@ -104,6 +113,61 @@ impl Reader {
         let proof = prove_record(tree.size, index, &nodes).map_err(|error| nodes.explain(error))?;
         check_record(&proof, tree.size, Hash(tree.root.0), index, record_hash(entry)).map_err(damaged)?;
         Ok(proof.into_iter().map(|hash| Digest(hash.0)).collect())
+    }
+
+    /// The proof that the tree with the first `old` entries is the beginning of `tree` (RFC 6962 section 2.1.2), checked.
+    /// Empty for no entries and for all.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when `tree` is shorter, [`Kind::Damaged`] when rows are missing.
+    pub fn prove_consistency(&self, old: u64, tree: &Tree) -> Result<Vec<Digest>> {
+        if old > tree.size {
+            return Err(Error::new(Kind::NotFound, "the tree is shorter"));
+        }
+        if old == 0 {
+            return Ok(Vec::new());
+        }
+        let before = self.root(old)?;
+        let nodes = Nodes::new(self, tree.size);
+        let proof = prove_tree(tree.size, old, &nodes).map_err(|error| nodes.explain(error))?;
+        check_tree(&proof, tree.size, Hash(tree.root.0), old, Hash(before.0)).map_err(damaged)?;
+        Ok(proof.into_iter().map(|hash| Digest(hash.0)).collect())
+    }
+
+    /// The C2SP tlog-proof of an entry in a tree, with the tree's checkpoint and its cosignatures.
+    ///
+    /// # Errors
+    /// As [`Reader::prove_entry`].
+    pub fn tlog_proof(&self, entry: &[u8; ENTRY_BYTES], index: u64, tree: &Tree) -> Result<String> {
+        let line = |hash: &Digest| format!("{}\n", BASE64.encode(&hash.0));
+        let proof: String = self.prove_entry(entry, index, tree)?.iter().map(line).collect();
+        Ok(format!("c2sp.org/tlog-proof@v1\nindex {index}\n{proof}\n{}", tree.checkpoint))
+    }
+
+    /// The tree to prove an entry in: the newest one that the quorum of witnesses cosigned, if the entry is in it, else the
+    /// newest.
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`].
+    pub fn tree_with(&self, index: u64) -> Result<Tree> {
+        match self.witnessed.tree() {
+            Some(tree) if index < tree.size => Ok(tree),
+            _ => self.newest(),
+        }
+    }
+
+    /// The checkpoint that is published: the newest that the quorum of witnesses cosigned; the newest of all while there is none.
+    ///
+    /// # Errors
+    /// As [`Reader::checkpoint`].
+    pub fn published(&self) -> Result<String> {
+        self.witnessed.tree().map_or_else(|| self.checkpoint(), |tree| Ok(tree.checkpoint))
+    }
+
+    /// What witnesses said of this log.
+    #[must_use]
+    pub fn witnessed(&self) -> &Witnessed {
+        &self.witnessed
     }
 
     /// The root of the tree with the first `size` entries, which must be durable.

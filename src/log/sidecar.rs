@@ -5,7 +5,7 @@
 //! the log would sign a second history: the log refuses to open.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use aigaq_proto::Digest;
@@ -15,6 +15,8 @@ use crate::error::{Context as _, Error, Kind, Result};
 
 /// Name of the file in the data directory.
 const FILE: &str = "checkpoint";
+/// Name of the file with the newest cosigned one.
+const COSIGNED: &str = "cosigned";
 
 /// The file with the newest checkpoint.
 #[derive(Debug)]
@@ -26,6 +28,31 @@ pub(super) struct Sidecar {
 impl Sidecar {
     pub(super) fn new(dir: &Path) -> Self {
         Self { path: dir.join(FILE), draft: dir.join(format!("{FILE}.new")) }
+    }
+
+    /// The file with the newest checkpoint that a quorum of witnesses cosigned.
+    pub(super) fn cosigned(dir: &Path) -> Self {
+        Self { path: dir.join(COSIGNED), draft: dir.join(format!("{COSIGNED}.new")) }
+    }
+
+    /// The same as [`Sidecar::read`] with the text.
+    pub(super) fn read_text(&self, key: &LogKey) -> Result<Option<(u64, Digest, String)>> {
+        let Some((size, root)) = self.read(key)? else { return Ok(None) };
+        let text = fs::read_to_string(&self.path);
+        let text = text.context(Kind::Internal, format!("cannot read {}", self.path.display()))?;
+        Ok(Some((size, root, text)))
+    }
+
+    /// Replaces the file, durable on return.
+    pub(super) fn write_durable(&self, checkpoint: &str) -> Result<()> {
+        let write = || {
+            let mut file = fs::File::create(&self.draft)?;
+            file.write_all(checkpoint.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&self.draft, &self.path)?;
+            self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        };
+        write().context(Kind::Internal, format!("cannot write {}", self.path.display()))
     }
 
     /// Tree size and root of the checkpoint in the file. `None` when there is none, or one that this log's key did not

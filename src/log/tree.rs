@@ -12,7 +12,7 @@ use aigaq_proto::{Digest, Micros};
 use super::edge::Edge;
 use super::sidecar::Sidecar;
 use super::tile::WIDTH;
-use super::{Identity, Reader};
+use super::{Identity, Reader, Witnessed};
 use crate::error::{Error, Kind, Result};
 use crate::store::{LogRow, Store};
 
@@ -22,6 +22,7 @@ pub struct Log {
     identity: Identity,
     sidecar: Option<Sidecar>,
     edge: Edge,
+    witnessed: Witnessed,
 }
 
 /// The log as it will be after a commit.
@@ -47,9 +48,11 @@ impl Log {
     /// tree: acknowledged data was lost.
     pub fn open(store: Store, identity: Identity, dir: Option<&Path>) -> Result<Self> {
         let edge = Edge::load(&store)?;
-        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge };
+        let witnessed = Witnessed::default();
+        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed };
         if let Some(dir) = dir {
             log.reader().check_kept(dir)?;
+            log.witnessed.keep_in(dir, &log.reader())?;
         }
         log.newest()?.keep()?;
         Ok(log)
@@ -64,7 +67,13 @@ impl Log {
     /// The side of everybody else.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.store.clone(), self.identity.clone())
+        Reader::new(self.store.clone(), self.identity.clone()).with(self.witnessed.clone())
+    }
+
+    /// Whether a witness has shown that this log signed another history: then nothing may be signed any more.
+    #[must_use]
+    pub fn is_contradicted(&self) -> bool {
+        self.witnessed.contradiction().is_some()
     }
 
     /// Begins the log of the next commit.

@@ -12,13 +12,14 @@
 use std::num::NonZeroU8;
 use std::sync::Mutex;
 
+use aigaq_proto::{link, receipt};
 use axum::extract::State as FromState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::State;
 use super::problem::Problem;
-use super::request::FromPath;
+use super::request::{FromPath, recorder_id};
 use crate::error::{Error, Kind, Result};
 use crate::log::Reader;
 
@@ -51,12 +52,13 @@ impl Rate {
     }
 }
 
-/// The newest signed checkpoint (C2SP tlog-checkpoint).
+/// The newest checkpoint that a quorum of witnesses cosigned, with their signature lines; without witnesses, the newest (C2SP
+/// tlog-checkpoint).
 #[utoipa::path(get, operation_id = "log_checkpoint", path = "/v1/log/checkpoint", tag = "log",
     responses((status = 200, description = "Signed note", body = String, content_type = "text/plain"),
         (status = "default", response = Problem)))]
 pub(super) async fn checkpoint(FromState(state): FromState<State>) -> Result<Response, Problem> {
-    let text = ask(&state, Reader::checkpoint).await?;
+    let text = ask(&state, Reader::published).await?;
     Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
 }
 
@@ -67,6 +69,29 @@ pub(super) async fn checkpoint(FromState(state): FromState<State>) -> Result<Res
 pub(super) async fn key(FromState(state): FromState<State>) -> Result<Response, Problem> {
     let text = format!("{}\n", state.log.key().as_str());
     Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
+}
+
+/// The proof that a link is in the log (C2SP tlog-proof): its place, and the newest cosigned checkpoint that has it; the newest
+/// checkpoint while none has. The leaf is the 40 bytes of its entry: link digest, time of arrival.
+#[utoipa::path(get, operation_id = "log_proof", path = "/v1/log/proof/{recorder}/{sequence}", tag = "log",
+    params(("recorder" = String, Path, description = "Recorder"), ("sequence" = u64, Path, description = "Link")),
+    responses((status = 200, description = "tlog-proof", body = String, content_type = "text/plain"),
+        (status = "default", response = Problem)))]
+pub(super) async fn proof(
+    FromState(state): FromState<State>,
+    FromPath((recorder, sequence)): FromPath<(String, String)>,
+) -> Result<Response, Problem> {
+    let recorder = recorder_id(&recorder)?;
+    let sequence = decimal(&sequence).ok_or_else(|| Error::new(Kind::Invalid, "the sequence is not a number"))?;
+    state.limit()?;
+    let log = std::sync::Arc::clone(&state.log);
+    let text = state.evidence.ask(move |store| {
+        let absent = || Error::new(Kind::NotFound, "there is no such link in the log");
+        let link = store.link(recorder, sequence)?.ok_or_else(absent)?;
+        let entry = receipt::entry(&link::digest(&link.header), link.received_at);
+        log.tlog_proof(&entry, link.log_index, &log.tree_with(link.log_index)?)
+    });
+    Ok(answer(text.await?, "text/plain; charset=utf-8", CHANGING))
 }
 
 /// A tile of hashes or a bundle of entries (C2SP tlog-tiles).
@@ -95,13 +120,21 @@ fn answer(body: impl IntoResponse, media_type: &'static str, cache: HeaderValue)
     response
 }
 
+impl State {
+    /// Lets a request to the log through, or not.
+    fn limit(&self) -> Result<(), Problem> {
+        if self.log_rate.take(self.clock.now()) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "the log is asked too often"))
+    }
+}
+
 async fn ask<T: Send + 'static>(
     state: &State,
     question: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
 ) -> Result<T, Problem> {
-    if !state.log_rate.take(state.clock.now()) {
-        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "the log is asked too often"));
-    }
+    state.limit()?;
     let log = std::sync::Arc::clone(&state.log);
     Ok(state.evidence.ask(move |_| question(&log)).await?)
 }

@@ -21,10 +21,11 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::export::{self, Exports};
 use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
-use crate::log::{Identity, Log, Reader};
+use crate::log::witness::Witnesses;
+use crate::log::{Identity, Log, Reader, witness};
 use crate::retention::{self, Retention};
 use crate::store::{self, Store};
-use crate::{http, lookup, metrics};
+use crate::{http, log, lookup, metrics};
 
 /// Where bundles lie within the data directory.
 const EXPORTS: &str = "exports";
@@ -44,6 +45,8 @@ pub(super) struct Opened {
     pub(super) exports: Arc<Exports>,
     /// Who holds and deletes.
     pub(super) retention: Retention,
+    /// Who cosigns the log.
+    pub(super) witnesses: Witnesses,
     server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
@@ -83,6 +86,8 @@ impl Opened {
         let enrol_metrics = enrol::Metrics::register(&metrics)?;
         let trust = Trust::load(&authority, &settings, enrol_metrics.next_update())?;
         let trust = Arc::new(trust.keep_lists(store.clone(), clock.clone())?);
+        let witness_metrics = log::Metrics::register(&metrics)?;
+        let witnesses = Witnesses::new(&witness_settings(config), reader.clone(), witness_metrics)?;
         let commit_metrics = commit::Metrics::register(&metrics)?;
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
@@ -125,6 +130,7 @@ impl Opened {
             desk,
             exports,
             retention,
+            witnesses,
             server_identity,
             reader,
             lookup_metrics,
@@ -204,6 +210,11 @@ fn store_settings(config: &Config) -> store::Settings {
         cache_bytes: config.store.cache_bytes,
         open_files_max: config.store.open_files_max,
     }
+}
+
+fn witness_settings(config: &Config) -> witness::Settings {
+    let of = config.witness.clone();
+    witness::Settings { witnesses: of.witnesses, quorum: of.quorum, ca: of.ca }
 }
 
 fn commit_settings(config: &Config) -> commit::Settings {

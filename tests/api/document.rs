@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 28] = [
+const ROUTES: [&str; 29] = [
     "/v1/assignments",
     "/v1/deletions",
     "/v1/deletions/undo",
@@ -19,6 +19,7 @@ const ROUTES: [&str; 28] = [
     "/v1/holds/{id}/release",
     "/v1/log/checkpoint",
     "/v1/log/key",
+    "/v1/log/proof/{recorder}/{sequence}",
     "/v1/log/tile/{path}",
     "/v1/openapi.json",
     "/v1/pulls",

@@ -96,3 +96,21 @@ async fn the_log_leaves_no_audit_entry_and_shows_full_tiles_for_ever() {
     assert_eq!(rig.get("/v1/log/checkpoint").await.headers()["cache-control"], "no-cache");
     assert!(rig.audit().is_empty());
 }
+
+#[tokio::test]
+async fn the_proof_of_a_link_leads_to_the_root_without_a_token() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.record(&mut device, 5).await;
+    let text = String::from_utf8(public(&rig, &format!("/v1/log/proof/{}/3", device.id)).await).unwrap();
+    let (proof, checkpoint) = text.split_once("\n\n").unwrap();
+    let mut lines = proof.lines();
+    assert_eq!(lines.next(), Some("c2sp.org/tlog-proof@v1"));
+    let index: u64 = lines.next().unwrap().strip_prefix("index ").unwrap().parse().unwrap();
+    let hashes: Vec<_> = lines.map(|line| tlog_tiles::Hash::parse_hash(line).unwrap()).collect();
+    let (size, root) = rig.log.open(checkpoint).unwrap();
+    let entries = public(&rig, &format!("/v1/log/tile/entries/000.p/{size}")).await;
+    let entry = &entries[index as usize * 42 + 2..(index as usize + 1) * 42];
+    let leaf = tlog_tiles::record_hash(entry);
+    tlog_tiles::check_record(&hashes, size, tlog_tiles::Hash(root.0), index, leaf).unwrap();
+}

@@ -26,10 +26,16 @@ impl ServerProcess {
 
     /// The same with a given QUIC address.
     pub fn start_at(data: &Path, quic: SocketAddr) -> Result<Self, String> {
+        Self::start_with(data, quic, "")
+    }
+
+    /// The same with more of a configuration.
+    pub fn start_with(data: &Path, quic: SocketAddr, more: &str) -> Result<Self, String> {
         std::fs::create_dir_all(data).unwrap();
         let config = data.join("test.toml");
-        let text =
-            format!("[quic]\nlisten = \"{quic}\"\n[api]\nlisten = \"127.0.0.1:0\"\n[ops]\nlisten = \"127.0.0.1:0\"\n");
+        let text = format!(
+            "[quic]\nlisten = \"{quic}\"\n[api]\nlisten = \"127.0.0.1:0\"\n[ops]\nlisten = \"127.0.0.1:0\"\n{more}"
+        );
         std::fs::write(&config, text).unwrap();
         let log = data.join("test.log");
         let mut child = Command::new(AIGAQ)

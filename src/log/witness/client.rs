@@ -1,0 +1,108 @@
+//! HTTP to a witness: one question, one short answer, a deadline for both.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// A question and its answer may take so long.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Largest answer that is read, bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Asks witnesses. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Client {
+    tls: Option<TlsConnector>,
+}
+
+impl Client {
+    /// Believes HTTPS servers with certificates of the CAs in `ca`.
+    pub(super) fn new(ca: Option<&Path>) -> Result<Self> {
+        let Some(ca) = ca else { return Ok(Self { tls: None }) };
+        let unreadable = || format!("cannot read {} (witness.ca)", ca.display());
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_file_iter(ca).context(Kind::Invalid, unreadable())? {
+            let certificate = certificate.context(Kind::Invalid, unreadable())?;
+            roots.add(certificate).context(Kind::Invalid, unreadable())?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .context(Kind::Internal, "TLS 1.3 is not to be had")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// Whether it can speak with a server at this address.
+    pub(super) fn can(&self, url: &Url) -> bool {
+        match url.scheme() {
+            "http" => true,
+            "https" => self.tls.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Asks for `path` below `base`: status and body of the answer.
+    pub(super) async fn ask(&self, base: &Url, method: Method, path: &str, body: String) -> Result<(u16, Bytes)> {
+        let late = |_| Error::new(Kind::Busy, format!("no answer from {base}"));
+        tokio::time::timeout(ANSWER_MAX, self.exchange(base, method, path, body)).await.map_err(late)?
+    }
+
+    async fn exchange(&self, base: &Url, method: Method, path: &str, body: String) -> Result<(u16, Bytes)> {
+        let unreachable = || format!("cannot reach {base}");
+        let invalid = || Error::new(Kind::Invalid, format!("{base} is no address of a witness"));
+        let (host, port) = base.host_str().zip(base.port_or_known_default()).ok_or_else(invalid)?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let target = format!("{}/{path}", base.path().trim_end_matches('/'));
+        let request = Request::builder()
+            .method(method)
+            .uri(target)
+            .header(header::HOST, format!("{host}:{port}"))
+            .body(Full::new(Bytes::from(body)))
+            .context(Kind::Invalid, "the question cannot be asked")?;
+        let stream = TcpStream::connect((bare.as_str(), port)).await.context(Kind::Busy, unreachable())?;
+        match &self.tls {
+            Some(tls) if base.scheme() == "https" => {
+                let name = ServerName::try_from(bare).map_err(|_| invalid())?;
+                let stream = tls.connect(name, stream).await.context(Kind::Busy, unreachable())?;
+                speak(stream, request).await
+            }
+            _ => speak(stream, request).await,
+        }
+        .context(Kind::Busy, unreachable())
+    }
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), Failed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let answered = async {
+        let answer = sender.send_request(request).await?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await?;
+        Ok((status, body.to_bytes()))
+    };
+    let answered = answered.await;
+    connection.abort();
+    answered
+}

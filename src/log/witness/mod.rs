@@ -1,0 +1,180 @@
+//! Asking witnesses (C2SP tlog-witness) to cosign the checkpoints of this log, about once a second while it grows; never on the
+//! path of a commit.
+//!
+//! Before a witness is asked for the first time, and whenever it does not go along, it is asked what it cosigned last. What counts
+//! is this log's own signature on that: a tree that the store does not have, or has otherwise, is a contradiction, after which
+//! nothing is signed any more. A witness that only claims something, or cannot be reached, stops nothing.
+
+mod alarm;
+mod client;
+mod peer;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use aigaq_proto::cosignature::WitnessKey;
+use aigaq_proto::limits::CHECKPOINT_BYTES_MAX;
+use futures_util::future::join_all;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::{Metrics, Reader, Tree};
+use crate::error::{Context as _, Error, Kind, Result};
+use alarm::Alarm;
+use client::Client;
+use peer::{Failure, Peer};
+
+/// How often it is looked whether the log has grown.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Which witnesses are asked, and how many must agree.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Where each is and with which key it cosigns.
+    pub witnesses: Vec<(Url, WitnessKey)>,
+    /// How many of them make a quorum.
+    pub quorum: usize,
+    /// Certificates of the CAs that vouch for their HTTPS servers, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+/// The witnesses of this log.
+pub struct Witnesses {
+    reader: Reader,
+    peers: Vec<Peer>,
+    quorum: usize,
+    metrics: Metrics,
+}
+
+impl Witnesses {
+    /// The witnesses in `settings`; nobody is asked yet.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the CAs cannot be read, or are missing for a witness that speaks HTTPS.
+    pub fn new(settings: &Settings, reader: Reader, metrics: Metrics) -> Result<Self> {
+        let client = Client::new(settings.ca.as_deref())?;
+        let of = |(url, key): &(Url, WitnessKey)| Peer::new(url.clone(), key.clone(), client.clone(), reader.clone());
+        let peers = settings.witnesses.iter().map(of).collect::<Result<_>>()?;
+        Ok(Self { reader, peers, quorum: settings.quorum, metrics })
+    }
+
+    /// Asks every witness what it cosigned last, at once: to be awaited before anything new is signed. Those who do not answer
+    /// are asked later.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn compare(&self) -> Result<()> {
+        for compared in join_all(self.peers.iter().map(Peer::compare)).await {
+            if let Err(failure) = compared {
+                self.note(&failure)?;
+            }
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Asks for cosignatures until `stop`, or until something contradicts the store; then waits for `stop`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let mut ticks = tokio::time::interval(ROUND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alarm = Alarm::default();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            let tree = self.newest().await?;
+            let had = self.reader.witnessed().tree().map_or(0, |tree| tree.size);
+            if tree.size > had && !self.peers.is_empty() && self.reader.witnessed().contradiction().is_none() {
+                alarm.grown(Instant::now());
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(()),
+                    cosigned = self.cosign(&tree) => {
+                        if cosigned? {
+                            alarm.cosigned();
+                        }
+                    }
+                }
+                self.tell();
+            }
+            let age = alarm.age(Instant::now());
+            self.metrics.age(age);
+            if alarm.rings(Instant::now()) {
+                tracing::error!(
+                    size = tree.size,
+                    "the newest checkpoint is without its quorum of witnesses for a minute"
+                );
+            }
+        }
+    }
+
+    async fn newest(&self) -> Result<Tree> {
+        let reader = self.reader.clone();
+        blocking(move || reader.newest()).await
+    }
+
+    /// Asks all for their cosignatures on `tree`. Whether there is a quorum; then it is kept.
+    async fn cosign(&self, tree: &Tree) -> Result<bool> {
+        let mut checkpoint = tree.checkpoint.clone();
+        let mut count = 0;
+        for asked in join_all(self.peers.iter().map(|peer| peer.cosign(tree))).await {
+            match asked {
+                Ok(line) => {
+                    self.metrics.asked("ok");
+                    if checkpoint.len() + line.len() <= CHECKPOINT_BYTES_MAX {
+                        checkpoint.push_str(&line);
+                        count += 1;
+                    }
+                }
+                Err(failure) => self.note(&failure)?,
+            }
+        }
+        if count < self.quorum {
+            return Ok(false);
+        }
+        let witnessed = self.reader.witnessed().clone();
+        let tree = Tree { checkpoint, ..tree.clone() };
+        blocking(move || witnessed.keep(tree)).await?;
+        Ok(true)
+    }
+
+    /// Counts a failure; an error of our own goes on.
+    fn note(&self, failure: &Failure) -> Result<()> {
+        self.metrics.asked(failure.label());
+        match failure {
+            Failure::Own(text) => Err(Error::new(Kind::Internal, text.clone())),
+            Failure::Conflict(text) => {
+                tracing::warn!(text, "a witness does not go along, and shows nothing that this log signed");
+                Ok(())
+            }
+            other => {
+                tracing::debug!(?other, "a witness did not cosign");
+                Ok(())
+            }
+        }
+    }
+
+    /// Says a contradiction to monitoring.
+    fn tell(&self) {
+        self.metrics.contradicted(self.reader.witnessed().contradiction().is_some());
+    }
+}
+
+/// Work that waits for the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context(Kind::Internal, "a question to the log failed")?
+}
+
+/// What a person reads when the server must not sign any more.
+#[must_use]
+pub fn refusal(contradiction: &str) -> String {
+    format!(
+        "no footage is taken in: {contradiction}; restore a newer copy, or give the log a new identity (deploy/README.md, \"After a restore\")"
+    )
+}
