@@ -74,11 +74,16 @@ impl Witnesses {
         Ok(())
     }
 
-    /// Asks for cosignatures until `stop`, or until something contradicts the store; then waits for `stop`.
+    /// Asks for cosignatures until `stop`, or until something contradicts the store; then waits for `stop`. What fails is said and
+    /// tried again.
     ///
     /// # Errors
-    /// Those of the store.
+    /// None: nothing that is promised depends on witnesses.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        if self.peers.is_empty() {
+            stop.cancelled().await;
+            return Ok(());
+        }
         let mut ticks = tokio::time::interval(ROUND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alarm = Alarm::default();
@@ -88,30 +93,37 @@ impl Witnesses {
                 () = stop.cancelled() => return Ok(()),
                 _ = ticks.tick() => {}
             }
-            let tree = self.newest().await?;
-            let had = self.reader.witnessed().tree().map_or(0, |tree| tree.size);
-            if tree.size > had && !self.peers.is_empty() && self.reader.witnessed().contradiction().is_none() {
-                alarm.grown(Instant::now());
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(()),
-                    cosigned = self.cosign(&tree) => {
-                        if cosigned? {
-                            alarm.cosigned();
-                        }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                round = self.round(&mut alarm) => {
+                    if let Err(error) = round {
+                        tracing::error!(%error, "the log could not be shown to its witnesses");
                     }
                 }
-                self.tell();
             }
-            let age = alarm.age(Instant::now());
-            self.metrics.age(age);
+            self.tell();
+            self.metrics.age(alarm.age(Instant::now()));
             if alarm.rings(Instant::now()) {
-                tracing::error!(
-                    size = tree.size,
-                    "the newest checkpoint is without its quorum of witnesses for a minute"
-                );
+                tracing::error!("the newest checkpoint is without its quorum of witnesses for a minute");
             }
         }
+    }
+
+    /// Asks for cosignatures if the log is ahead of those it has.
+    async fn round(&self, alarm: &mut Alarm) -> Result<()> {
+        let witnessed = self.reader.witnessed();
+        if witnessed.contradiction().is_some() {
+            return Ok(());
+        }
+        let tree = self.newest().await?;
+        if tree.size > witnessed.tree().map_or(0, |tree| tree.size) {
+            alarm.grown(Instant::now());
+            if self.cosign(&tree).await? {
+                alarm.cosigned();
+            }
+        }
+        Ok(())
     }
 
     async fn newest(&self) -> Result<Tree> {
