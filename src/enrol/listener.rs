@@ -28,17 +28,19 @@ use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::codes::Codes;
-use super::limits::Limits;
 use super::registry::Newcomer;
 use super::{Authority, Metrics, Registry, SERVER_NAME, Trust, csr};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::est::{self, About, Secret, pkcs7};
-use crate::http::{Certificates, Source};
+use crate::http::{Certificates, Rate, Rates, Source};
 use crate::store::records::RecorderRecord;
 
 /// Largest request, bytes.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Requests of one source, so that a site behind one address still enrols a shelf of recorders, and of all.
+const SOURCE: Rate = Rate { burst: 60.0, per_s: 2.0 };
+const ALL: Rate = Rate { burst: 400.0, per_s: 100.0 };
 /// Time for a request and its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// How often what the command line left is taken in.
@@ -74,7 +76,7 @@ pub struct Office {
 pub struct Desk {
     office: Office,
     codes: Codes,
-    limits: Limits,
+    rates: Rates,
 }
 
 impl Desk {
@@ -84,7 +86,7 @@ impl Desk {
     /// [`Kind::Internal`] when the directory cannot be written.
     pub fn open(data: &Path, office: Office) -> Result<Self> {
         office.authority.announce(data)?;
-        Ok(Self { office, codes: Codes::of(data), limits: Limits::new(Instant::now()) })
+        Ok(Self { office, codes: Codes::of(data), rates: Rates::new(SOURCE, ALL, Instant::now()) })
     }
 
     /// Where refused certificates are counted.
@@ -195,7 +197,7 @@ pub fn router(desk: Arc<Desk>) -> axum::Router {
 /// Bounds rate and time, and says the server's time: a device may have no other.
 async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let source = request.extensions().get::<Source>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.0);
-    let mut response = if desk.limits.admit(source, Instant::now()) {
+    let mut response = if desk.rates.admit(Some(source), Instant::now()) {
         let late = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long").into_response();
         tokio::time::timeout(ANSWER_MAX, next.run(request)).await.unwrap_or_else(|_| late())
     } else {

@@ -12,7 +12,6 @@ mod authority;
 mod codes;
 mod csr;
 mod files;
-mod limits;
 mod listener;
 mod metrics;
 mod offline;

@@ -79,7 +79,7 @@ impl Drop for Seat {
 }
 
 /// What one customer of a provider is given: an IPv4 address, or 64 bits of an IPv6 address.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let host = u128::from(u64::MAX);

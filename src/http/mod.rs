@@ -1,10 +1,12 @@
 //! HTTP in general: the listener, its limits and its TLS, shared by everything here that speaks it.
 //!
-//! Promises: a connection costs a permit, of which no source gets all, and has a deadline for everything; TLS is 1.3 alone, without tickets and early data;
+//! Promises: a connection costs a permit, of which no source gets all, and has a deadline for everything; handshakes have a rate; TLS is
+//! 1.3 alone, without tickets and early data;
 //! the address and the certificates of the peer reach the handlers as request extensions ([`Source`], [`Certificates`]) and from
 //! nowhere else. Knows no route and no other room.
 
 mod limits;
+mod rate;
 mod serve;
 mod tls;
 mod traffic;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 
 pub use limits::Limits;
+pub use rate::{Rate, Rates};
 pub use serve::{serve, serve_within};
 pub use tls::{from_files, with_clients};
 

@@ -1,7 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2 over hyper itself, because the limits below cannot be set through
 //! `axum::serve`.
 //!
-//! A connection costs a permit before it is accepted and one of the seats of its source, has a deadline for its
+//! A connection costs a permit before it is accepted and one of the seats of its source, its handshake has to be within the rate; it has a deadline for its
 //! handshake, for its first bytes and for every request's head, and is given up when its peer does not read or asks for
 //! nothing. Without TLS only a loopback address is served. When asked to stop, the listener closes at once and connections
 //! finish what they answer, up to a deadline.
@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 
 use super::limits::{Seat, Sources};
 use super::traffic::{Answering, Counted, Traffic};
-use super::{Certificates, Limits, Source};
+use super::{Certificates, Limits, Rate, Rates, Source};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Streams at once on one HTTP/2 connection.
@@ -38,6 +38,10 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// What one connection buffers, bytes.
 const BUFFER_BYTES_MAX: usize = 128 * 1024;
+/// TLS handshakes, each about a millisecond of a core: those of one source, enough for a shelf of recorders that enrol or a room of
+/// players behind one address, and those of all.
+const SOURCE_HANDSHAKES: Rate = Rate { burst: 120.0, per_s: 10.0 };
+const HANDSHAKES: Rate = Rate { burst: 800.0, per_s: 200.0 };
 /// How long the answers under way may take when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Wait after an accept that failed for want of something, such as file descriptors.
@@ -75,7 +79,9 @@ pub async fn serve_within(
     let acceptor = tls.map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let sources = Sources::default();
-    let of_one_source = if address.ip().is_loopback() { usize::MAX } else { limits.source_connections_max };
+    let handshakes = Rates::new(SOURCE_HANDSHAKES, HANDSHAKES, Instant::now());
+    let loopback = address.ip().is_loopback();
+    let of_one_source = if loopback { usize::MAX } else { limits.source_connections_max };
     let limits = Arc::new(limits);
     let mut connections = JoinSet::new();
     loop {
@@ -90,6 +96,10 @@ pub async fn serve_within(
                     tracing::debug!("a source has too many connections: one more is closed");
                     continue;
                 };
+                if acceptor.is_some() && !handshakes.admit((!loopback).then_some(source), Instant::now()) {
+                    tracing::debug!("too many handshakes: a connection is closed");
+                    continue;
+                }
                 let peer = Peer { source, certificates: None, limits: Arc::clone(&limits), _seat: (permit, seat) };
                 let (router, acceptor, shutdown) = (router.clone(), acceptor.clone(), shutdown.clone());
                 connections.spawn(connection(stream, peer, router, acceptor, shutdown));

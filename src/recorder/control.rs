@@ -2,7 +2,7 @@
 //! line an answer.
 //!
 //! ```text
-//! mark CATEGORY [NOTE]            ok SEQUENCE          the mark is durable on the device
+//! mark CATEGORY [NOTE]            ok SEQUENCE          the mark is durable on the device; only while it records
 //! stop wearer|battery|schedule    ok                   the recording ends with this cause
 //! status                          ok recording=…       in one line
 //! anything else                   error WHY
@@ -115,12 +115,15 @@ impl Order {
     }
 }
 
-/// The socket. It is removed when the value is dropped.
+/// The socket, not served yet.
 #[derive(Debug)]
 pub(super) struct Control {
     listener: UnixListener,
-    path: PathBuf,
 }
+
+/// The socket's file, which is removed with it.
+#[derive(Debug)]
+pub(super) struct SocketFile(PathBuf);
 
 impl Control {
     /// Opens the socket of the recorder in `dir`, in place of one that a recorder left behind; the caller holds the lock of the
@@ -128,7 +131,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Kind::Internal`] if the system refuses it, such as for a path that is too long.
-    pub(super) fn open(dir: &Path) -> Result<Self> {
+    pub(super) fn open(dir: &Path) -> Result<(Self, SocketFile)> {
         let path = dir.join(SOCKET);
         let cannot = || format!("cannot open {}", path.display());
         match std::fs::remove_file(&path) {
@@ -140,7 +143,7 @@ impl Control {
         let listener = UnixListener::bind(&path).context(Kind::Internal, cannot())?;
         let owner = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&path, owner).context(Kind::Internal, cannot())?;
-        Ok(Self { listener, path })
+        Ok((Self { listener }, SocketFile(path)))
     }
 
     /// Serves clients until dropped.
@@ -163,9 +166,9 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -238,7 +241,7 @@ mod tests {
         let (seen, mut asked) = mpsc::channel(8);
         tokio::spawn(agree(inbox, seen));
         std::fs::write(&path, "left behind").unwrap();
-        let control = Control::open(dir.path()).unwrap();
+        let (control, file) = Control::open(dir.path()).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let serving = tokio::spawn(control.serve(commands));
         let answers =
@@ -258,8 +261,8 @@ mod tests {
         assert!(long.starts_with("error the line is too long"), "{long}");
         assert!(say(&path, b"mark \xff\n").await.starts_with("error"));
         serving.abort();
-        assert!(serving.await.unwrap_err().is_cancelled());
-        assert!(!path.exists());
+        drop(file);
+        assert!(!path.exists(), "also while the task that serves it is still there");
     }
 
     #[tokio::test]

@@ -345,19 +345,21 @@ impl Maker {
                 let _ = command.answer.send("ok".to_owned());
                 return Ok(Some(cause));
             }
-            Order::Status => {
-                let (held, room) = (self.setup.spool.queue().held(), self.setup.spool.room());
-                let standing = self.links.as_ref().map(Links::standing);
-                let recording = standing.is_some_and(|standing| standing.recording.is_some());
-                let next = standing.map_or(0, |standing| standing.place.sequence);
-                format!(
-                    "ok recording={recording} next={next} waiting={} waiting_bytes={} free_bytes={}",
-                    held.links, held.bytes, room.free
-                )
-            }
+            Order::Status => self.status(),
         };
         let _ = command.answer.send(answer);
         Ok(None)
+    }
+
+    fn status(&self) -> String {
+        let (held, room) = (self.setup.spool.queue().held(), self.setup.spool.room());
+        let standing = self.links.as_ref().map(Links::standing);
+        let recording = standing.is_some_and(|standing| standing.recording.is_some());
+        let next = standing.map_or(0, |standing| standing.place.sequence);
+        format!(
+            "ok recording={recording} next={next} waiting={} waiting_bytes={} free_bytes={}",
+            held.links, held.bytes, room.free
+        )
     }
 
     /// Raises a mark. Its sequence, once it is durable.
@@ -384,7 +386,11 @@ impl Maker {
         }
         let recording = self.links.as_ref().is_some_and(|links| links.standing().recording.is_some());
         self.ticks = if recording { self.ticks.wrapping_add(1) } else { 0 };
-        if recording && self.ticks.is_multiple_of(HEALTH_TICKS) && self.room(0).await? {
+        let due = recording && self.ticks.is_multiple_of(HEALTH_TICKS);
+        if due {
+            self.setup.spool.look_again();
+        }
+        if due && self.room(0).await? {
             let (room, device) = (self.setup.spool.room(), &self.setup.device);
             let health = Content::Health {
                 battery_percent: device.battery_percent(),
@@ -434,6 +440,21 @@ impl Maker {
             self.push(|links| links.stop(cause, standing.end)).await?;
         }
         Ok(())
+    }
+
+    /// After the recording: names what turns out not to read back, and answers who asks. Returns after each.
+    pub(super) async fn tend(&mut self, spool: &Spool) -> Result<()> {
+        tokio::select! {
+            () = spool.damage() => self.mourn().await,
+            Some(command) = self.setup.inbox.recv() => {
+                let answer = match command.order {
+                    Order::Status => self.status(),
+                    Order::Mark { .. } | Order::Stop(_) => "error the recording has ended".to_owned(),
+                };
+                let _ = command.answer.send(answer);
+                Ok(())
+            }
+        }
     }
 
     /// Names what does not read back, and lets it go.

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use aigaq_proto::message::Receipt;
 use aigaq_proto::{Micros, RecorderId, Sequence};
 
-use super::control::{self, Command, Control};
+use super::control::{self, Command, Control, SocketFile};
 use super::gateways::Gateways;
 use super::health::Device;
 use super::maker::{Made, Maker, Setup};
@@ -263,7 +263,7 @@ pub async fn record(options: Options) -> Result<Report> {
     Ok(Report::of(id, maker.made(), &tally, spool.queue().held().links))
 }
 
-/// Brings in what the spool holds; what turns out not to read back is named and let go.
+/// Brings in what the spool holds; what turns out not to read back is named and let go, and who asks gets an answer.
 pub(super) async fn bring_in(
     mut uplink: std::pin::Pin<&mut impl Future<Output = Result<()>>>,
     spool: &Spool,
@@ -271,13 +271,9 @@ pub(super) async fn bring_in(
 ) -> Result<()> {
     loop {
         // Naming may have to wait for the server's first word or for room, which both come from the uplink.
-        let mourning = async {
-            spool.damage().await;
-            maker.mourn().await
-        };
         tokio::select! {
             done = &mut uplink => return done,
-            mourned = mourning => mourned?,
+            tended = maker.tend(spool) => tended?,
         }
     }
 }
@@ -316,9 +312,13 @@ impl Ground {
     }
 
     /// Opens the socket beside the identity. A recorder without it still records.
-    fn control(&self, commands: mpsc::Sender<Command>, observer: &dyn Observer) -> Option<AbortOnDropHandle<()>> {
+    fn control(
+        &self,
+        commands: mpsc::Sender<Command>,
+        observer: &dyn Observer,
+    ) -> Option<(AbortOnDropHandle<()>, SocketFile)> {
         match Control::open(self.dir.as_ref()?) {
-            Ok(control) => Some(AbortOnDropHandle::new(tokio::spawn(control.serve(commands)))),
+            Ok((control, file)) => Some((AbortOnDropHandle::new(tokio::spawn(control.serve(commands))), file)),
             Err(error) => {
                 observer.note(&format!("{error}; marks cannot be raised there"));
                 None

@@ -463,6 +463,24 @@ async fn naming_what_does_not_read_back_waits_for_the_server_s_first_word_and_th
 }
 
 #[tokio::test]
+async fn who_asks_while_the_rest_is_brought_in_gets_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rig = rig(dir.path(), 1 << 20, Pace::Fast, None);
+    let ask = async |order| {
+        let (answer, answered) = oneshot::channel();
+        rig.commands.send(Command { order, answer }).await.unwrap();
+        answered.await.unwrap()
+    };
+    let uplink = std::pin::pin!(async {
+        assert!(ask(Order::Status).await.starts_with("ok recording=false"));
+        assert_eq!(ask(Order::Stop(StopCause::Wearer)).await, "error the recording has ended");
+        Ok(())
+    });
+    let brought = super::super::run::bring_in(uplink, &rig.spool, &mut rig.maker);
+    tokio::time::timeout(Duration::from_secs(5), brought).await.expect("nobody answers").unwrap();
+}
+
+#[tokio::test]
 async fn a_recorder_that_was_cut_off_with_a_full_spool_makes_room_for_saying_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = rig(dir.path(), 1 << 20, Pace::Fast, None);

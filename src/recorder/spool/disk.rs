@@ -27,6 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use rustix::fs::StatVfs;
 
 use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 use aigaq_proto::message::ChainEnd;
@@ -60,8 +61,9 @@ pub(super) struct Disk {
 
 #[derive(Debug)]
 struct Books {
-    /// Bytes that all files together may take.
+    /// Bytes that all files together may take: what was asked for, or what the file system has.
     limit: u64,
+    asked: u64,
     used: u64,
     /// The greatest sequence of a link that was ever here.
     newest: Option<Sequence>,
@@ -109,17 +111,27 @@ impl Disk {
         let cannot = || format!("cannot use the spool {}", dir.display());
         DirBuilder::new().recursive(true).mode(0o700).create(dir).context(Kind::Internal, cannot())?;
         let space = rustix::fs::statvfs(dir).context(Kind::Internal, cannot())?;
-        let books = Books { limit, used: 0, newest: None, tail: None, aside: VecDeque::new() };
+        let books = Books { limit: 0, asked: limit, used: 0, newest: None, tail: None, aside: VecDeque::new() };
         let disk =
             Self { dir: dir.to_owned(), recorder, block: space.f_frsize.max(BLOCK_MIN), books: Mutex::new(books) };
         let found = disk.look().context(Kind::Internal, cannot())?;
         // A name that is here may not be durable yet, if the recorder was killed before it had synced the directory.
         disk.sync().context(Kind::Internal, cannot())?;
-        let mut books = disk.books();
-        let free = space.f_bavail.saturating_mul(space.f_frsize).saturating_sub(FREE_MIN);
-        books.limit = limit.min(books.used.saturating_add(free));
-        drop(books);
+        disk.grow(&space);
         Ok((disk, found))
+    }
+
+    /// Where the file system has less room than was asked for: takes what it has by now.
+    pub(super) fn look_again(&self) {
+        if let Ok(space) = rustix::fs::statvfs(&self.dir) {
+            self.grow(&space);
+        }
+    }
+
+    fn grow(&self, space: &StatVfs) {
+        let free = space.f_bavail.saturating_mul(space.f_frsize).saturating_sub(FREE_MIN);
+        let mut books = self.books();
+        books.limit = books.asked.min(books.used.saturating_add(free)).max(books.limit);
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {

@@ -331,6 +331,13 @@ impl Spool {
         self.queue.summary()
     }
 
+    /// Takes the room that the file system has got since it was full.
+    pub(super) fn look_again(&self) {
+        if let Bodies::Disk(disk) = &self.bodies {
+            disk.look_again();
+        }
+    }
+
     /// What is left for recordings, and what is held, bytes.
     pub(super) fn room(&self) -> Room {
         let held = self.queue.held().bytes;

@@ -236,6 +236,19 @@ fn another_recorder_s_links_are_not_this_one_s() {
     assert_eq!(found.last, Last::Unreadable { sequence: 1, before: None });
 }
 
+#[test]
+fn a_limit_that_a_full_disk_made_small_grows_again_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, _) = open(dir.path());
+    let asked = disk.room().0;
+    let full = disk.room().1;
+    disk.books().limit = full;
+    assert!(matches!(disk.write(&link_at(0, b"a"), &after(0)), Err(NotWritten::Full)));
+    disk.look_again();
+    assert_eq!(disk.room().0, asked);
+    disk.write(&link_at(0, b"a"), &after(0)).unwrap();
+}
+
 /// What the file system says that the directory's files take.
 fn allocated(dir: &Path) -> u64 {
     let sizes = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().metadata().unwrap().blocks() * 512);
