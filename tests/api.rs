@@ -30,3 +30,5 @@ mod retention;
 mod rig;
 #[path = "api/slow.rs"]
 mod slow;
+#[path = "api/trail.rs"]
+mod trail;

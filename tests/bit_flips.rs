@@ -18,7 +18,7 @@ use aigaq::check::Report;
 use aigaq::commit::{self, Outcome, Queue, Submission};
 use aigaq::enrol::Registry;
 use aigaq::log::{Identity as LogIdentity, Log};
-use aigaq::store::records::AuditRecord;
+use aigaq::store::records::{AuditRecord, Event};
 use aigaq::store::{self, Store};
 use aigaq::{Clock, check};
 use aigaq_proto::{Digest, RecorderId, Sequence};
@@ -97,8 +97,7 @@ async fn made(stop: bool) -> Data {
         };
         promised.insert((device.id, link.header.sequence), (link.digest, link.payload.clone()));
         send(&queue, &clock, link).await;
-        let (actor, source, action) = ("token".to_owned(), "::1".to_owned(), format!("GET /{number}"));
-        let entry = AuditRecord { at: clock.now(), actor, source, action, outcome: "granted".to_owned() };
+        let entry = AuditRecord::new(clock.now(), Event::LookUp, "token", "::1", format!("GET /{number}"));
         store.audit(&entry).unwrap();
     }
     if !stop {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use support::process::{AIGAQ, ServerProcess, aigaq};
 
-const COMMANDS: [&str; 7] = ["serve", "enrol", "revoke", "record", "demo", "check", "load"];
+const COMMANDS: [&str; 8] = ["token", "serve", "enrol", "revoke", "record", "demo", "check", "load"];
 
 /// Asserts that these arguments fail with `code` and one line that contains `part`, and say nothing on standard output.
 fn refused(arguments: &[&str], code: i32, part: &str) {

@@ -26,6 +26,7 @@ pub mod message;
 pub mod receipt;
 #[cfg(feature = "std")]
 pub mod signature;
+pub mod statement;
 #[cfg(feature = "std")]
 pub mod verdict;
 pub mod wire;

@@ -3,7 +3,7 @@
 //! [`check`] reads every family to its end with checksums on, walks every chain, verifies every signature under the enrolled key,
 //! hashes every body, computes the log's tree anew from its entries and holds it against the stored tiles and the newest
 //! checkpoint. What belongs together is compared from both sides: no footage without an owner, no link without
-//! its footage, no log entry without its link.
+//! its footage, no log entry without its link or audit entry.
 //!
 //! It changes not one byte. It never stops at the first problem, and it never calls damage anything that a crash may leave. What
 //! cannot be read is one problem, said once; the walk goes on behind it, and what could only be told with it counts as not checked.
@@ -13,6 +13,7 @@ mod expiry;
 mod footage;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod tree;
 mod walk;
 
@@ -27,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AnnouncementRecord, AssignmentRecord, AuditRecord, CertificateRecord, DayRecord, ExtensionRecord, HoldRecord,
+    self, AnnouncementRecord, AssignmentRecord, CertificateRecord, DayRecord, ExtensionRecord, HoldRecord,
     RecorderRecord, RequestRecord, RevocationListRecord,
 };
 use crate::store::{self, Settings, Store, keys};
@@ -196,7 +197,7 @@ fn place_of(family: Family, key: &[u8]) -> String {
             keys::read_recorder(key).map(|recorder| recorder.to_string())
         }
         Family::Tiles => keys::read_tile(key).map(|(level, first)| format!("item {first} of level {level}")),
-        Family::Audit => keys::read_audit(key).map(|(at, _)| format!("the entry of {at} µs")),
+        Family::Audit | Family::Leaves => keys::read_audit(key).map(|number| format!("audit entry {number}")),
         Family::Requests => keys::read_request(key).map(|(recorder, id)| format!("{recorder} request {id}")),
         Family::Assignments => keys::read_assignment(key).map(|(recorder, from)| format!("{recorder} from {from} µs")),
         Family::Losses => keys::read_loss(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence} lost")),
@@ -232,6 +233,7 @@ fn check_store(store: &Store, log: Identity, dir: &Path, on_problem: &mut dyn Fn
     let mut findings = Findings::new(on_problem);
     let mut log = tree::check(store, log, dir, &mut findings)?;
     let bodies = chains::check(store, &mut log, &mut findings);
+    trail::check(store, &mut log, &mut findings);
     log.check_owners(&mut findings);
     let moved = expiry::check(store, &bodies, &mut findings);
     footage::check(store, bodies, &moved, &mut findings);
@@ -245,11 +247,6 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         let recorder = records::decode::<RecorderRecord>(&value, "recorders");
         let place = place_of(Family::Recorders, &key);
         findings.report.recorders += findings.keep("recorders", place, recorder).map_or(0, |_| 1);
-    }
-    for entry in Walk::new(store.engine(), Family::Audit) {
-        let Some((key, value)) = findings.read(entry) else { continue };
-        let entry = keys::read_audit(&key).and_then(|_| records::decode::<AuditRecord>(&value, "audit"));
-        findings.report.audit_entries += findings.keep("audit", "audit", entry).map_or(0, |_| 1);
     }
     walk(store, Family::Meta, findings);
     shown(store, findings);

@@ -20,8 +20,8 @@ use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::policy::Rule;
 use crate::store::records::{
-    self, AuditRecord, Body, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner, QuarantineRecord,
-    RecorderKey, RecorderKind, RecorderRecord,
+    self, AuditRecord, Body, Event, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner,
+    QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord,
 };
 use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Settings, Store, keys};
 
@@ -207,8 +207,7 @@ fn enrolled(id: RecorderId, spki: Vec<u8>) -> RecorderRecord {
 }
 
 fn entry() -> AuditRecord {
-    let (actor, source) = ("token:first-start".into(), "::1".into());
-    AuditRecord { at: 1, actor, source, action: "GET /".into(), outcome: "granted".into() }
+    AuditRecord::new(1, Event::LookUp, "token:first-start", "::1", "GET /")
 }
 
 #[test]
@@ -317,7 +316,7 @@ fn a_link_that_is_changed_missing_or_unsigned_is_found() {
     Rig::expect(rig(|record| record.log_index += 1), "RECORDER/20: entry 21 of the log is not its own");
     Rig::expect(rig(|record| record.tree_size = 1 << 40), "RECORDER/20: it names entry 20 of a tree of");
     let remove = |rig: &Rig| rig.put(Family::Links, &keys::link(rig.recorder, 20), None);
-    Rig::expect(remove, "log: 1 entries have no link, the first is entry 20");
+    Rig::expect(remove, "log: 1 entries have neither link nor audit entry, the first is entry 20");
     Rig::expect(remove, "RECORDER: the head does not agree with the links");
     Rig::expect(remove, "timeline: it has 300 entries for 299 links");
     let garble = |rig: &Rig| assert!(rig.memory.flip_value(Family::Links, &keys::link(rig.recorder, 20), 0));

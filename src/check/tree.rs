@@ -1,11 +1,12 @@
 //! The log: the room that keeps it computes its tree anew from the entries; here its rows are held against its size, and each
-//! entry against the one link that it belongs to.
+//! entry against the one link or audit entry that it belongs to.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use aigaq_proto::{Digest, Micros, receipt};
 
+use super::trail::TRAIL;
 use super::{Findings, Walk};
 use crate::error::{Error, Kind, Result};
 use crate::log::{Identity, Reader, TILE_WIDTH};
@@ -107,7 +108,7 @@ pub(super) enum Claim {
 }
 
 impl Log<'_> {
-    /// Checks that the entry at `index` is that of the link with this digest, and that no other link claims it.
+    /// Checks that the entry at `index` is that of the link or the audit entry with this digest, and that nothing else claims it.
     pub(super) fn claim(&mut self, index: u64, tree_size: u64, digest: &Digest, received_at: Micros) -> Claim {
         if index >= tree_size || tree_size > self.size {
             let what = format!("it names entry {index} of a tree of {tree_size} in a log of {}", self.size);
@@ -139,13 +140,16 @@ impl Log<'_> {
         self.tiles.get(&first)?.get(at..at + ENTRY_BYTES).map(<[u8]>::to_vec)
     }
 
-    /// Lists the entries that no link has claimed.
+    /// Lists the entries that nothing has claimed.
     pub(super) fn check_owners(&self, findings: &mut Findings<'_>) {
         let orphans = self.claimed.iter().filter(|claimed| !**claimed).count();
-        if findings.has_hole(&[Family::Links, Family::Forks]) {
+        if findings.has_hole(&[Family::Links, Family::Forks]) || findings.has_hole(&TRAIL) {
             findings.not_checked("entries of the log", orphans as u64);
         } else if let Some(first) = self.claimed.iter().position(|claimed| !claimed) {
-            findings.problem("log", format!("log: {orphans} entries have no link, the first is entry {first}"));
+            findings.problem(
+                "log",
+                format!("log: {orphans} entries have neither link nor audit entry, the first is entry {first}"),
+            );
         }
     }
 }

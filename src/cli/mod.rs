@@ -26,6 +26,8 @@ mod scratch;
 mod serve;
 #[cfg(feature = "server")]
 mod site;
+#[cfg(feature = "server")]
+mod token;
 #[cfg(feature = "verify")]
 mod verify;
 #[cfg(feature = "server")]

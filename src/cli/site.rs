@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{check, demo, enrol, load, logs, retention, revoke, serve, witness};
+use super::{check, demo, enrol, load, logs, retention, revoke, serve, token, witness};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -23,6 +23,7 @@ pub(super) enum Command {
     Witness(witness::Args),
     Enrol(enrol::Args),
     Revoke(revoke::Args),
+    Token(token::Args),
     Demo(demo::Args),
     Check(check::Args),
     Retention(retention::Args),
@@ -42,6 +43,7 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Witness(args) => witness::run(args),
         Command::Enrol(args) => enrol::run(args),
         Command::Revoke(args) => revoke::run(args),
+        Command::Token(args) => token::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Retention(args) => retention::run(args),

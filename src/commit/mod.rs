@@ -149,11 +149,11 @@ impl WriterHandle {
     }
 }
 
-/// Starts the writer on a thread of its own. It ends after [`WriterHandle::close`], when every [`Queue`] is dropped,
+/// Takes into the log what a crash left over of the audit trail, and starts the writer on a thread of its own. It ends after [`WriterHandle::close`], when every [`Queue`] is dropped,
 /// or when a commit fails.
 ///
 /// # Errors
-/// [`Kind::Internal`] when a thread cannot be started.
+/// [`Kind::Internal`] when a thread cannot be started, [`Kind::Fatal`] when what the log lacks of the audit trail cannot be committed.
 pub fn start(
     store: Store,
     log: Log,
@@ -164,7 +164,8 @@ pub fn start(
     let (sender, receiver) = mpsc::channel(settings.queue_links_max.max(1));
     let (report, ended) = oneshot::channel();
     let stop = CancellationToken::new();
-    let writer = writer::Writer::new(store, log, settings, clock, metrics)?;
+    let mut writer = writer::Writer::new(store, log, settings, clock, metrics)?;
+    writer.settle_statements()?;
     writer::spawn(writer, receiver, stop.clone(), report)?;
     Ok((Queue { sender }, WriterHandle { stop, ended }))
 }

@@ -29,7 +29,7 @@ use crate::chain::{self, Decision, Heads, Offer};
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Log};
 use crate::store::records::{Body, LinkRecord, QuarantineRecord};
-use crate::store::{Commit, NewLink, NewQuarantine};
+use crate::store::{Commit, NewLink, NewQuarantine, Statement};
 
 /// When a link whose payload was wrong may come again, milliseconds.
 pub(super) const RETRY_FAULT_MS: u32 = 1_000;
@@ -87,6 +87,7 @@ pub(super) struct Plan<'a> {
     forks: Vec<NewLink>,
     quarantined: Vec<NewQuarantine>,
     leaves: HashMap<Digest, Leaf>,
+    statements: Vec<(u64, u64)>,
 }
 
 impl<'a> Plan<'a> {
@@ -100,6 +101,14 @@ impl<'a> Plan<'a> {
             forks: Vec::new(),
             quarantined: Vec::new(),
             leaves: HashMap::new(),
+            statements: Vec::new(),
+        }
+    }
+
+    /// Takes entries of the audit trail into the plan.
+    pub(super) fn state(&mut self, statements: &[Statement]) {
+        for Statement { number, digest, at } in statements {
+            self.statements.push((*number, self.log.append(digest, *at)));
         }
     }
 
@@ -162,11 +171,12 @@ impl<'a> Plan<'a> {
             link.record.tree_size = log_size;
         }
         self.tally.links = links.len() + forks.len() + quarantined.len();
-        if self.tally.links == 0 {
+        let statements = std::mem::take(&mut self.statements);
+        if self.tally.links == 0 && statements.is_empty() {
             return None;
         }
         let heads = self.heads.changed();
-        Some(Commit { number, links, forks, quarantined, heads, log_rows: self.log.take_rows(), log_size })
+        Some(Commit { number, links, forks, quarantined, heads, statements, log_rows: self.log.take_rows(), log_size })
     }
 
     /// Gives the link its place in the log and makes it ready for the store.

@@ -2,9 +2,10 @@
 //!
 //! It runs on a thread of its own, because a commit blocks, with a clock of its own for the waits of the batch
 //! policy. The order is the promise: plan → [`Store::commit`] → memory moves on → checkpoint → answers. Nothing may be
-//! answered before, and after a commit that failed nothing may be answered at all.
+//! answered before, and after a commit that failed nothing may be answered at all. Each commit takes the entries of the audit trail
+//! into the log that are durable by then; without links that happens within a second, and what a crash left over comes first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -21,10 +22,14 @@ use crate::chain::Heads;
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::{Log, Settled};
-use crate::store::{Commit, Store};
+use crate::store::{Commit, Statement, Store};
 
 /// Links in one batch at most: bounds what a commit of links without payload takes.
 const BATCH_LINKS_MAX: usize = 4_096;
+/// Entries of the audit trail that one commit takes into the log at most.
+const BATCH_STATEMENTS_MAX: usize = 1_024;
+/// How long an entry of the audit trail waits for the log at most when no link comes.
+const STATEMENTS_EVERY: Duration = Duration::from_millis(500);
 
 /// The writer's state. Everything in memory is what is durable.
 pub(super) struct Writer {
@@ -38,6 +43,8 @@ pub(super) struct Writer {
     full: bool,
     /// The last checkpoint could not be written beside the store.
     unkept: bool,
+    /// The last time, the entries of the audit trail could not be read.
+    unread: bool,
 }
 
 /// What became of a commit.
@@ -90,7 +97,7 @@ impl Writer {
         let teller = Teller { clock, metrics: metrics.clone() };
         let again = Again::start(log.reader(), teller.clone())?;
         let answers = Answers { teller, again };
-        Ok(Self { store, heads, log, policy, answers, metrics, full: false, unkept: false })
+        Ok(Self { store, heads, log, policy, answers, metrics, full: false, unkept: false, unread: false })
     }
 
     fn run(
@@ -100,10 +107,38 @@ impl Writer {
         stop: &CancellationToken,
     ) -> Result<()> {
         let mut pace = Pace::default();
-        while let Some(batch) = runtime.block_on(gather(&mut receiver, stop, &self.policy, &mut pace)) {
+        let store = self.store.clone();
+        while let Some(batch) = runtime.block_on(gather(&mut receiver, stop, &self.policy, &mut pace, &store)) {
             self.settle(batch)?;
         }
+        self.settle_statements()
+    }
+
+    /// Takes into the log what is durable of the audit trail and not there yet, as far as there is room.
+    ///
+    /// # Errors
+    /// As [`Writer::settle`].
+    pub(super) fn settle_statements(&mut self) -> Result<()> {
+        while self.store.has_unlogged() {
+            let before = self.log.size();
+            self.settle_whole(Vec::new())?;
+            if self.log.size() == before {
+                break;
+            }
+        }
         Ok(())
+    }
+
+    /// What the log lacks of the audit trail. What cannot be read keeps no link waiting.
+    fn statements(&mut self) -> Vec<Statement> {
+        let read = self.store.unlogged(BATCH_STATEMENTS_MAX);
+        let failed_before = std::mem::replace(&mut self.unread, read.is_err());
+        read.unwrap_or_else(|error| {
+            if !failed_before {
+                tracing::error!(%error, "the audit trail cannot be read and is not taken into the log");
+            }
+            Vec::new()
+        })
     }
 
     /// Commits a batch and answers it. While the disk is full, links without payload go by themselves: they still have
@@ -125,9 +160,11 @@ impl Writer {
             // No answer, because nothing may be signed any more: recorders keep what they sent.
             return Ok(());
         }
+        let statements = self.statements();
         let store = self.store.clone();
         let revoked = store.revoked();
         let mut plan = Plan::begin(&mut self.heads, &self.log);
+        plan.state(&statements);
         for submission in batch {
             if revoked.contains(submission.header.recorder) {
                 // No answer: its connection is being closed, which says why.
@@ -157,21 +194,29 @@ impl Writer {
     }
 }
 
-/// The next batch; `None` when there will be none.
+/// The next batch, empty when there is only something of the audit trail; `None` when there will be none.
 async fn gather(
     receiver: &mut mpsc::Receiver<Submission>,
     stop: &CancellationToken,
     policy: &Policy,
     pace: &mut Pace,
+    store: &Store,
 ) -> Option<Vec<Submission>> {
-    let first = tokio::select! {
-        biased;
-        first = receiver.recv() => first,
-        () = stop.cancelled() => {
-            receiver.close();
-            receiver.recv().await
+    let first = loop {
+        let first = tokio::select! {
+            biased;
+            first = timeout_at((Instant::now() + STATEMENTS_EVERY).into(), receiver.recv()) => first,
+            () = stop.cancelled() => {
+                receiver.close();
+                Ok(receiver.recv().await)
+            }
+        };
+        match first {
+            Ok(first) => break first?,
+            Err(_) if store.has_unlogged() => return Some(Vec::new()),
+            Err(_) => {}
         }
-    }?;
+    };
     let began = Instant::now();
     pace.note(first.payload.len(), began);
     let mut batch = Batch::begin(first.payload.len(), began, pace.is_bulk(policy, began));

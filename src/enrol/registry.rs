@@ -15,7 +15,7 @@ use super::{files, words};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::store::records::{AuditRecord, RecorderKey, RecorderKind, RecorderRecord, Revocation};
+use crate::store::records::{AuditRecord, Event, RecorderKey, RecorderKind, RecorderRecord, Revocation};
 
 /// Keys that one recorder may have in its life. A new one every three weeks lasts for 14 years; the same key may be renewed for ever.
 const KEYS_MAX: usize = 256;
@@ -157,10 +157,7 @@ impl Registry {
 
     fn take_revoked(&self, id: RecorderId, reason: String) -> Result<()> {
         let record = self.by_id(id).ok_or_else(|| Error::new(Kind::NotFound, format!("{id} was never enrolled")))?;
-        let action = format!("revoke {id}: {reason}");
-        self.put_revoked(&record, COMMAND_LINE, reason)?;
-        let (actor, source) = (COMMAND_LINE.to_owned(), "local".to_owned());
-        self.store.audit(&AuditRecord { at: self.clock.now(), actor, source, action, outcome: "granted".to_owned() })
+        self.put_revoked(&record, (COMMAND_LINE, "local"), reason).map(|_| ())
     }
 
     /// The recorder that a key, DER `SubjectPublicKeyInfo`, opens for now. An unknown key is looked for among what the command line
@@ -280,23 +277,31 @@ impl Registry {
         self.put(RecorderRecord { keys, ..(*known).clone() })
     }
 
-    /// Takes an identity back, for ever. When this returns it is durable, no commit brings a link of the recorder any more, and
+    /// Takes an identity back, for ever; `by` is who does it, and from where. When this returns it is durable, no commit brings a link of the recorder any more, and
     /// whoever watches [`Registry::revocations`] closes its connections. Once more changes nothing. Blocks.
     ///
     /// # Errors
     /// [`Kind::NotFound`] for a recorder that was never enrolled, and those of the store.
-    pub fn revoke(&self, id: RecorderId, by: &str, reason: String) -> Result<Arc<RecorderRecord>> {
+    pub fn revoke(&self, id: RecorderId, by: (&str, &str), reason: String) -> Result<Arc<RecorderRecord>> {
         self.import()?;
         let _one_at_a_time = self.changes();
         let record = self.by_id(id).ok_or_else(|| Error::new(Kind::NotFound, "no such recorder is enrolled"))?;
         self.put_revoked(&record, by, reason)
     }
 
-    fn put_revoked(&self, record: &Arc<RecorderRecord>, by: &str, reason: String) -> Result<Arc<RecorderRecord>> {
+    fn put_revoked(
+        &self,
+        record: &Arc<RecorderRecord>,
+        (actor, source): (&str, &str),
+        reason: String,
+    ) -> Result<Arc<RecorderRecord>> {
         if record.revoked.is_some() {
             return Ok(Arc::clone(record));
         }
-        let revocation = Revocation { at: self.clock.now(), by: by.to_owned(), reason };
+        let at = self.clock.now();
+        let entry = AuditRecord::new(at, Event::Revocation, actor, source, "revoke");
+        self.store.audit(&entry.about(record.id.to_string()).because(reason.clone()))?;
+        let revocation = Revocation { at, by: actor.to_owned(), reason };
         let record = self.put(RecorderRecord { revoked: Some(revocation), ..(**record).clone() })?;
         tracing::warn!("a recorder was revoked");
         tracing::debug!(recorder = %record.id, "the revoked recorder");

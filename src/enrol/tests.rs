@@ -306,7 +306,7 @@ fn a_word_of_a_revocation_is_taken_in_and_audited_and_one_of_a_stranger_is_refus
     assert_eq!(registry.entry(leaf.public_key().raw).unwrap_err(), NoEntry::Revoked);
     let entries: Vec<_> = store.audit_entries(0..u64::MAX).map(Result::unwrap).collect();
     assert_eq!(entries.len(), 1);
-    assert!(entries[0].actor == "command line" && entries[0].action.contains("stolen"), "{entries:?}");
+    assert!(entries[0].actor == "command line" && entries[0].reason == "stolen", "{entries:?}");
     assert_eq!(revocation(dir.path(), id).unwrap(), Revocation::Taken);
     assert_eq!(revocation(dir.path(), stranger).unwrap(), Revocation::Unknown);
     assert_eq!(std::fs::read_dir(dir.path().join("revoked")).unwrap().count(), 0, "told once, and gone");

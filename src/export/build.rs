@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use aigaq_proto::{Micros, RecorderId};
+use aigaq_proto::{Micros, RecorderId, receipt, statement};
 
 use super::archive::Archive;
 use super::chain::{self, Chain};
@@ -164,7 +164,7 @@ impl Builder<'_> {
         archive.add_json(bundle::GAPS, &gaps)?;
         let markers: Vec<_> = told.iter().flat_map(|told| told.markers.clone()).collect();
         archive.add_json(bundle::MARKERS, &markers)?;
-        self.custody(&mut archive)?;
+        self.custody(tree, &mut archive)?;
         let mut manifest = manifest::Manifest {
             format: bundle::FORMAT.to_owned(),
             export: self.id.to_owned(),
@@ -212,12 +212,13 @@ impl Builder<'_> {
     }
 
     /// Who has looked at these recorders until now.
-    fn custody(&self, archive: &mut Archive) -> Result<()> {
+    fn custody(&self, tree: &Tree, archive: &mut Archive) -> Result<()> {
         archive.begin(bundle::CUSTODY)?;
         let mut written = 0;
         for entry in self.source.store.audit_entries(0..self.now.saturating_add(1)) {
             let entry = entry?;
-            if !self.order.recorders.iter().any(|recorder| entry.action.contains(recorder.as_str())) {
+            let concerns = |recorder: &String| entry.object.contains(recorder) || entry.action.contains(recorder);
+            if !self.order.recorders.iter().any(concerns) {
                 continue;
             }
             self.job.go_on()?;
@@ -225,16 +226,22 @@ impl Builder<'_> {
             if written > CUSTODY_MAX {
                 return Err(Error::new(Kind::Invalid, "the trail of these recorders is too long for one bundle"));
             }
+            let stored = crate::store::records::encode(&entry)?;
+            let leaf = self.source.store.audit_leaf(entry.number)?.filter(|leaf| leaf.log_index < tree.size);
+            let proof = leaf.map(|leaf| {
+                let of_log = receipt::entry(&statement::digest(&stored), entry.at);
+                self.source.log.prove_entry(&of_log, leaf.log_index, tree)
+            });
             archive.line(&about::Custody {
                 at: about::time(entry.at),
-                entry: crate::store::records::encode(&entry)?,
+                entry: stored,
                 actor: entry.actor,
                 source: entry.source,
                 action: entry.action,
-                reason: String::new(),
+                reason: entry.reason,
                 outcome: entry.outcome,
-                log_index: None,
-                proof: Vec::new(),
+                log_index: leaf.map(|leaf| leaf.log_index),
+                proof: proof.transpose()?.unwrap_or_default(),
             })?;
         }
         Ok(())

@@ -277,13 +277,13 @@ async fn change(
         Ok(Assignment { from, to, assignee })
     });
     let wanted = wanted.transpose()?;
-    let (actor, fleet) = (viewer.actor(), state.fleet);
+    let (actor, fleet) = (viewer.actor().to_owned(), state.fleet);
     let changed = viewer.evidence().ask(move |store| {
         require(store, id)?;
         match &wanted {
-            Some(wanted) if is_new => fleet.assign(id, wanted, actor),
-            Some(wanted) => fleet.correct(id, wanted, actor),
-            None => fleet.withdraw(id, from, actor),
+            Some(wanted) if is_new => fleet.assign(id, wanted, &actor),
+            Some(wanted) => fleet.correct(id, wanted, &actor),
+            None => fleet.withdraw(id, from, &actor),
         }
     });
     match changed.await? {

@@ -1,9 +1,9 @@
 //! `GET /v1/retention/preview`: what a day deletes and why. `GET /v1/deletions`: the days that are over and what became of them.
 //! `POST /v1/deletions/undo`: brings a range back, within seven days.
 
+use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,9 +16,9 @@ use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
-use crate::http::Source;
 use crate::retention::{self, Line, Planned, UNDO_DAYS};
 use crate::store::policy::day_of;
+use crate::store::records::Event;
 
 /// Longest range that is brought back at once, days.
 const DAYS_MAX: u64 = 366;
@@ -193,7 +193,6 @@ pub(super) async fn list(viewer: Viewer) -> Result<Json<DeletionList>, Problem> 
 pub(super) async fn undo(
     viewer: Viewer,
     Shared(state): Shared<State>,
-    source: Option<Extension<Source>>,
     FromJson(new): FromJson<NewUndo>,
 ) -> Result<Response, Problem> {
     let recorder = recorder_id(&new.recorder)?;
@@ -204,8 +203,8 @@ pub(super) async fn undo(
     }
     let act = holds::act(&viewer, &state, new.reason)?;
     let (from, to) = (time::format(range.from), time::format(range.to));
-    let action = format!("undo the deletion of {recorder} from {from} to {to}: {}", act.reason);
-    holds::say(&viewer, &state, source, action).await?;
+    let entry = viewer.entry(Event::Deletion, format!("undo the deletion of {recorder} from {from} to {to}"));
+    state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
     let undone = viewer.evidence().ask(move |store| {
         require(store, recorder)?;

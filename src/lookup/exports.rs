@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use aigaq_proto::{Digest, Micros, RecorderId};
+use axum::Json;
 use axum::body::Body;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -25,7 +25,7 @@ use super::viewer::Viewer;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::export::{Bundle, Exports, Hole, Holes, Order, Ordered, Progress, Record, State as JobState};
 use crate::fleet::Fleet;
-use crate::http::Source;
+use crate::store::records::Event;
 
 /// Longest range, days.
 const DAYS_MAX: u64 = 31;
@@ -169,7 +169,6 @@ pub(super) async fn create(
     viewer: Viewer,
     Shared(state): Shared<State>,
     headers: HeaderMap,
-    source: Option<Extension<Source>>,
     FromJson(new): FromJson<NewExport>,
 ) -> Result<Response, Problem> {
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
@@ -193,16 +192,10 @@ pub(super) async fn create(
         operator: viewer.actor().to_owned(),
     };
     let exports = exports(&state)?;
-    let action = format!(
-        "export {} from {} to {} for {}: {}",
-        order.recorders.join(" "),
-        time::format(order.from),
-        time::format(order.to),
-        order.purpose,
-        order.reason
-    );
-    let source = source.map_or_else(|| "unknown".to_owned(), |Extension(source)| source.0.to_string());
-    state.auditor.granted(viewer.actor(), source, action).await?;
+    let action =
+        format!("export from {} to {} for {}", time::format(order.from), time::format(order.to), order.purpose,);
+    let entry = viewer.entry(Event::Export, action);
+    state.trail.write(entry.about(order.recorders.join(" ")).because(order.reason.clone())).await?;
     let key = idempotency_key(&headers)?.map(Digest::of);
     let record = match viewer.evidence().ask(move |_| exports.order(order, key)).await? {
         Ordered::New(record) | Ordered::Again(record) => record,

@@ -2,9 +2,9 @@
 //! confirms: nobody ends a hold alone.
 
 use aigaq_proto::RecorderId;
+use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,9 +16,8 @@ use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::Viewer;
 use crate::error::{Error, Kind, Result};
-use crate::http::Source;
 use crate::store::Released;
-use crate::store::records::{Act, HoldRecord};
+use crate::store::records::{Act, Event, HoldRecord};
 
 /// Longest range, days.
 const DAYS_MAX: u64 = 36_500;
@@ -124,15 +123,14 @@ pub(super) struct HoldList {
 pub(super) async fn place(
     viewer: Viewer,
     Shared(state): Shared<State>,
-    source: Option<Extension<Source>>,
     FromJson(new): FromJson<NewHold>,
 ) -> Result<Response, Problem> {
     let recorder = recorder_id(&new.recorder)?;
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
     let act = act(&viewer, &state, new.reason)?;
     let (from, to) = (time::format(range.from), time::format(range.to));
-    let action = format!("hold {recorder} from {from} to {to}: {}", act.reason);
-    say(&viewer, &state, source, action).await?;
+    let entry = viewer.entry(Event::Hold, format!("hold {recorder} from {from} to {to}"));
+    state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
     let placed = viewer.evidence().ask(move |store| {
         require(store, recorder)?;
@@ -176,15 +174,16 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
 pub(super) async fn ask(
     viewer: Viewer,
     Shared(state): Shared<State>,
-    source: Option<Extension<Source>>,
     FromPath(id): FromPath<String>,
     FromJson(new): FromJson<NewRelease>,
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
     let act = act(&viewer, &state, new.reason)?;
-    say(&viewer, &state, source, format!("ask for the release of hold {id}: {}", act.reason)).await?;
+    let entry = viewer.entry(Event::Release, format!("ask for the release of hold {id}"));
+    state.trail.write(entry.about(id.clone()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
     let asked = viewer.evidence().ask(move |_| retention.ask_release(recorder, number, act)).await?;
+    say_released(&viewer, &state, &id, &asked).await?;
     Ok(answer(asked, StatusCode::ACCEPTED))
 }
 
@@ -197,14 +196,15 @@ pub(super) async fn ask(
 pub(super) async fn confirm(
     viewer: Viewer,
     Shared(state): Shared<State>,
-    source: Option<Extension<Source>>,
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
-    say(&viewer, &state, source, format!("confirm the release of hold {id}")).await?;
+    let entry = viewer.entry(Event::Release, format!("confirm the release of hold {id}"));
+    state.trail.write(entry.about(id.clone())).await?;
     let act = Act { at: state.clock.now(), by: viewer.actor().to_string(), reason: String::new() };
     let retention = state.retention()?;
     let released = viewer.evidence().ask(move |_| retention.confirm_release(recorder, number, act)).await?;
+    say_released(&viewer, &state, &id, &released).await?;
     Ok(answer(released, StatusCode::OK))
 }
 
@@ -214,15 +214,13 @@ pub(super) fn act(viewer: &Viewer, state: &State, reason: String) -> Result<Act>
     Ok(Act { at: state.clock.now(), by: viewer.actor().to_string(), reason })
 }
 
-/// Writes down what the one who asks is about to do, and why; durable on return.
-pub(super) async fn say(
-    viewer: &Viewer,
-    state: &State,
-    source: Option<Extension<Source>>,
-    action: String,
-) -> Result<()> {
-    let source = source.map_or_else(|| "unknown".to_owned(), |Extension(source)| source.0.to_string());
-    state.auditor.granted(viewer.actor(), source, action).await
+/// Writes down what became of the request to release a hold; durable on return.
+async fn say_released(viewer: &Viewer, state: &State, hold: &str, released: &Released) -> Result<()> {
+    if matches!(released, Released::Done(_)) {
+        return Ok(());
+    }
+    let entry = viewer.entry(Event::Release, format!("the release of hold {hold} is refused"));
+    state.trail.write(entry.about(hold).ended("refused")).await
 }
 
 fn answer(released: Released, status: StatusCode) -> Response {

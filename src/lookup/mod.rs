@@ -2,14 +2,14 @@
 //!
 //! A look-up is `guard → viewer → recorders | coverage | play | live | clip | exports | pulls | assignments | reports → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
-//! passes through [`viewer::Viewer`], which writes the audit entry first.
+//! passes through [`viewer::Viewer`], which has `audit` write the entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
 //! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries,
 //! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
+mod asked;
 mod assignments;
-mod audit;
 mod clip;
 mod content;
 mod coverage;
@@ -36,6 +36,8 @@ mod revocation;
 mod span;
 mod state;
 pub mod time;
+mod tokens;
+mod trail;
 pub mod viewer;
 mod watch;
 
@@ -43,6 +45,7 @@ pub use exports::holes;
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
 pub use state::State;
+pub use tokens::{make_token, remove_token, tokens_digest};
 pub use watch::{EVERY as WATCH_EVERY, count_dark, watch};
 
 use axum::middleware;

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::{
     State, assignments, clip, coverage, deletions, exports, holds, live, log, play, pulls, recorders, reports,
-    revocation,
+    revocation, trail,
 };
 
 /// What the document says of the whole.
@@ -29,6 +29,7 @@ use super::{
     tags(
         (name = "recorders", description = "Who records"),
         (name = "footage", description = "What was recorded; each request leaves an audit entry"),
+        (name = "audit", description = "What was done with all of it, by whom and why"),
         (name = "assignments", description = "Who had a recorder when"),
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
         (name = "exports", description = "Footage with everything that proves it, as one file"),
@@ -62,6 +63,8 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(deletions::preview))
         .routes(routes!(deletions::list))
         .routes(routes!(deletions::undo))
+        .routes(routes!(trail::list))
+        .routes(routes!(trail::proof))
         .routes(routes!(reports::dark))
         .routes(routes!(play::index))
         .routes(routes!(play::file))

@@ -39,10 +39,10 @@ pub(super) async fn revoke(
 ) -> Result<Json<RecorderDocument>, Problem> {
     let id = recorder_id(&id)?;
     let reason = request::words("reason", new.reason, REASON_CHARS_MAX)?;
-    let by = viewer.actor();
+    let (actor, source) = (viewer.actor().to_owned(), viewer.source().to_owned());
     let revoked = viewer.evidence().ask(move |store| {
         let registry = state.registry.as_ref().ok_or_else(|| Error::new(Kind::Internal, "there is no registry"))?;
-        document(store, &state.fleet, (*registry.revoke(id, by, reason)?).clone())
+        document(store, &state.fleet, (*registry.revoke(id, (&actor, &source), reason)?).clone())
     });
     Ok(Json(revoked.await?))
 }

@@ -1,14 +1,16 @@
 //! What the handlers share. Handlers see the log and the clock; the store they reach only through a
 //! [`Viewer`](super::viewer::Viewer).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
-use super::audit::Auditor;
 use super::metrics::Metrics;
-use super::viewer::{Evidence, Token};
+use super::tokens::Named;
+use super::viewer::{ACTOR, Evidence, Token};
+use crate::audit::Trail;
 use crate::clock::Clock;
 use crate::enrol::Registry;
 use crate::error::{Error, Kind, Result};
@@ -17,6 +19,7 @@ use crate::fleet::Fleet;
 use crate::log::Reader;
 use crate::retention::Retention;
 use crate::store::Store;
+use crate::store::records::{AuditRecord, Event};
 
 /// Brings in the recorders that were enrolled meanwhile; blocks.
 type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
@@ -25,8 +28,10 @@ type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 #[derive(Clone)]
 pub struct State {
     pub(super) evidence: Evidence,
-    pub(super) auditor: Arc<Auditor>,
+    pub(super) trail: Arc<Trail>,
     pub(super) token: Token,
+    /// Those that have names.
+    pub(super) tokens: Named,
     pub(super) log: Arc<Reader>,
     pub(super) log_rate: Arc<super::log::Rate>,
     pub(super) numbering: Arc<super::live::Numbering>,
@@ -66,7 +71,8 @@ impl State {
     ) -> Result<Self> {
         Ok(Self {
             token: Token::new(token)?,
-            auditor: Arc::new(Auditor::start(store.clone(), clock.clone(), metrics.clone())?),
+            tokens: Named::default(),
+            trail: Arc::new(Trail::start(store.clone(), clock.clone(), metrics.audit.clone())?),
             evidence: Evidence::new(store, metrics.clone()),
             log,
             log_rate: Arc::default(),
@@ -90,6 +96,34 @@ impl State {
     pub fn with_registry(self, registry: Arc<Registry>) -> Self {
         let of_import = Arc::clone(&registry);
         Self { import: Arc::new(move || of_import.import().map(|_| ())), registry: Some(registry), ..self }
+    }
+
+    /// The same with the named tokens of a data directory. Blocks.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn with_tokens(self, data: &Path) -> Result<Self> {
+        Ok(Self { tokens: Named::open(data)?, ..self })
+    }
+
+    /// Who has this token, as the audit trail names them. What has changed of the tokens is written down first.
+    pub(super) async fn who(&self, token: &str) -> Option<String> {
+        if self.token.is(token) {
+            return Some(ACTOR.to_owned());
+        }
+        let changes = self.tokens.refresh().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "no named token is taken");
+            Vec::new()
+        });
+        for (name, is_new) in changes {
+            let action = if is_new { "make a token" } else { "remove a token" };
+            let entry = AuditRecord::new(0, Event::Token, "command line", "local", action).about(name);
+            if let Err(error) = self.trail.write(entry).await {
+                tracing::error!(%error, "a change of the tokens could not be written down");
+                return None;
+            }
+        }
+        self.tokens.owner(token).map(|name| format!("token:{name}"))
     }
 
     /// The same with exports.

@@ -16,19 +16,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use aigaq_proto::Digest;
 
-use super::State;
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::{State, asked};
 use crate::error::{Error, Kind, Result};
-use crate::http::Source;
 use crate::store::Store;
+use crate::store::records::{AuditRecord, Event};
 
 /// Questions that may be with the store at once; others wait their turn.
 const QUESTIONS_MAX: usize = 64;
 /// Bodies that may be in memory on their way out, KiB.
 const BODIES_KIB_MAX: u32 = 256 * 1024;
-/// Who the one token stands for.
-const ACTOR: &str = "token:first-start";
+/// Who the token of the first start stands for.
+pub(super) const ACTOR: &str = "token:first-start";
 
 /// The bearer token, kept as its digest so that comparing takes the same time for every guess.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl Token {
         Ok(Self(Digest::of(text.as_bytes())))
     }
 
-    fn is(&self, presented: &str) -> bool {
+    pub(super) fn is(&self, presented: &str) -> bool {
         self.0.0.ct_eq(&Digest::of(presented.as_bytes()).0).into()
     }
 }
@@ -109,6 +109,8 @@ async fn permit(permits: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePe
 /// Somebody who may see what was asked for, with the audit entry that says so durable.
 pub struct Viewer {
     evidence: Evidence,
+    actor: String,
+    source: String,
 }
 
 impl Viewer {
@@ -120,8 +122,20 @@ impl Viewer {
 
     /// Who they are, as the audit trail names them.
     #[must_use]
-    pub fn actor(&self) -> &'static str {
-        ACTOR
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// The beginning of an entry of what they do.
+    #[must_use]
+    pub fn entry(&self, event: Event, action: String) -> AuditRecord {
+        AuditRecord::new(0, event, &self.actor, &self.source, action)
+    }
+
+    /// From where they ask, as the audit trail has it.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
     }
 }
 
@@ -157,17 +171,19 @@ impl FromRequestParts<State> for Viewer {
     type Rejection = Denied;
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Denied> {
-        let source =
-            parts.extensions.get::<Source>().map_or_else(|| "unknown".to_owned(), |source| source.0.to_string());
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        let action = format!("{} {path}", parts.method);
-        let presented = bearer(&parts.headers);
-        if !presented.is_some_and(|token| state.token.is(token)) {
-            state.auditor.denied("anonymous", source, action).await;
+        let presented = bearer(&parts.headers).map(str::to_owned);
+        let actor = match &presented {
+            Some(token) => state.who(token).await,
+            None => None,
+        };
+        let entry = asked::entry(parts, state, actor.as_deref().unwrap_or("anonymous")).await;
+        if actor.is_none() {
+            state.trail.write_denial(AuditRecord { event: Event::Denial, ..entry }).await;
             return Err(Denied::Unauthorised { presented: presented.is_some() });
         }
-        state.auditor.granted(ACTOR, source, action).await.map_err(|error| Denied::Failed(error.into()))?;
-        Ok(Self { evidence: state.evidence.clone() })
+        let (actor, source) = (entry.actor.clone(), entry.source.clone());
+        state.trail.write(entry).await.map_err(|error| Denied::Failed(error.into()))?;
+        Ok(Self { evidence: state.evidence.clone(), actor, source })
     }
 }
 

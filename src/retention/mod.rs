@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::error::{Context as _, Kind, Result};
 use crate::store::policy::{DAY_US, day_of};
-use crate::store::records::{Act, AuditRecord, Cause, DayRecord, ExpiryRecord, ExtensionRecord, HoldRecord};
+use crate::store::records::{Act, AuditRecord, Cause, DayRecord, Event, ExpiryRecord, ExtensionRecord, HoldRecord};
 use crate::store::{Hidden, Released, Store};
 use pass::Left;
 
@@ -322,9 +322,8 @@ impl Retention {
 
     /// Writes a line of the trail; it is durable on return.
     fn say(&self, at: Micros, object: &str, text: String, outcome: &str) -> Result<()> {
-        let action = if object.is_empty() { text } else { format!("{object}: {text}") };
-        let (actor, source) = (ACTOR.to_owned(), "server".to_owned());
-        self.shared.store.audit(&AuditRecord { at, actor, source, action, outcome: outcome.to_owned() })
+        let entry = AuditRecord::new(at, Event::Deletion, ACTOR, "server", text);
+        self.shared.store.audit(&entry.about(object).ended(outcome))
     }
 
     fn count(&self) -> Result<()> {

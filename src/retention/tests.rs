@@ -114,7 +114,11 @@ impl Rig {
     }
 
     fn trail(&self) -> Vec<String> {
-        self.store.audit_entries(0..u64::MAX).map(|entry| entry.unwrap().action).collect()
+        self.store
+            .audit_entries(0..u64::MAX)
+            .map(Result::unwrap)
+            .map(|entry| format!("{}: {}", entry.object, entry.action))
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use aigaq_proto::Digest;
 use jiff::tz::TimeZone;
 use prometheus::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use crate::ingest::{self, Gateway};
 use crate::log::witness::Witnesses;
 use crate::log::{Identity, Log, Reader, witness};
 use crate::retention::{self, Retention};
+use crate::store::records::{AuditRecord, Event};
 use crate::store::{self, Store};
 use crate::{http, log, lookup, metrics};
 
@@ -80,6 +82,7 @@ impl Opened {
         let metrics = metrics::registry()?;
         let store = open(&data.join(store::DIR), &store_settings(config))?;
         metrics::register_space(&metrics, store.clone())?;
+        say_configuration(&store, config, data, &clock)?;
         let log = Log::open(store.clone(), identity, Some(data))?;
         let reader = log.reader();
         let registry = Arc::new(Registry::open(store.clone(), data, clock.clone())?);
@@ -182,7 +185,25 @@ impl Opened {
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        Ok(state.with_registry(registry).with_exports(Arc::clone(&self.exports)).with_retention(self.retention.clone()))
+        Ok(state
+            .with_registry(registry)
+            .with_exports(Arc::clone(&self.exports))
+            .with_retention(self.retention.clone())
+            .with_tokens(self.lock.path())?)
+    }
+}
+
+/// Writes down that the server starts with another configuration, or with other tokens, than the last one that was written down.
+fn say_configuration(store: &Store, config: &Config, data: &Path, clock: &Clock) -> Result<()> {
+    let effective = format!("{config:?}\n{}", lookup::tokens_digest(data)?);
+    let action = format!("start aigaq {} with another configuration", env!("CARGO_PKG_VERSION"));
+    let entry = AuditRecord::new(clock.now(), Event::Configuration, "server", "local", action);
+    match store.audit_configuration(&AuditRecord { content: Some(Digest::of(effective.as_bytes())), ..entry }) {
+        Err(error) if error.kind() == Kind::StorageFull => {
+            tracing::warn!(%error, "the configuration cannot be written down; the next start will");
+            Ok(())
+        }
+        written => written,
     }
 }
 

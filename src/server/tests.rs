@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::error::Kind;
 use crate::store::Store;
 use crate::store::engine::memory::{FailAt, Memory};
-use crate::store::records::AuditRecord;
+use crate::store::records::{AuditRecord, Event};
 
 /// Longest that anything here may take; only a failure takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,8 +27,7 @@ async fn start(data: &Path, engine: Arc<Memory>) -> Server {
 }
 
 fn entry() -> AuditRecord {
-    let text = |text: &str| text.to_owned();
-    AuditRecord { at: 1, actor: text("a"), source: text("s"), action: text("GET /"), outcome: text("granted") }
+    AuditRecord::new(1, Event::LookUp, "a", "s", "GET /")
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::engine::{Batch, Family, NewBody};
 use super::policy::{Rule, day_of};
 use super::records::{
-    self, AuditRecord, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LinkRecord, LossRecord,
+    self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
     Owner, QuarantineRecord, RecorderRecord,
 };
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
@@ -34,6 +34,8 @@ pub struct Commit {
     pub quarantined: Vec<NewQuarantine>,
     /// The chains after this commit.
     pub heads: Vec<(RecorderId, HeadRecord)>,
+    /// Audit entries that the log takes in: number in the trail, index in the log; in order.
+    pub statements: Vec<(u64, u64)>,
     /// What is appended to the log.
     pub log_rows: Vec<LogRow>,
     /// Size of the log's tree after this commit.
@@ -198,7 +200,7 @@ impl Store {
     /// [`Kind::StorageFull`] when nothing was written for want of room, [`Kind::Internal`] when nothing was written because
     /// the commit contradicts itself, [`Kind::Fatal`] when it cannot be told what is durable: never acknowledge again.
     pub fn commit(&self, commit: Commit) -> Result<()> {
-        let Commit { number, links, forks, quarantined, heads, log_rows, log_size } = commit;
+        let Commit { number, links, forks, quarantined, heads, statements, log_rows, log_size } = commit;
         let mut writing = self.writing();
         let number = number.max(self.next_commit());
         let mut cut = Cut { store: self, number, bodies: Vec::new(), batch: Batch::default(), claims: 0 };
@@ -209,11 +211,16 @@ impl Store {
         for (recorder, head) in heads {
             cut.batch.put(Family::Heads, keys::recorder(recorder), records::encode(&head)?);
         }
+        for (number, log_index) in &statements {
+            let leaf = LeafRecord { log_index: *log_index, tree_size: log_size };
+            cut.batch.put(Family::Leaves, keys::audit(*number), records::encode(&leaf)?);
+        }
         cut.batch.put(Family::Meta, keys::META_LAST_COMMIT, number.to_be_bytes());
         cut.batch.put(Family::Meta, keys::META_LOG_SIZE, log_size.to_be_bytes());
         cut.bodies.sort_unstable_by_key(|body| body.key);
         self.inner.engine.commit(&cut.bodies, &cut.batch)?;
         self.inner.last_commit.store(number, Ordering::Release);
+        statements.last().into_iter().for_each(|(number, _)| self.logged(*number));
         *writing += cut.claims;
         Ok(())
     }
@@ -246,26 +253,5 @@ impl Store {
             self.inner.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&recorder.id);
             Ok(())
         })
-    }
-
-    /// Makes an audit entry durable. May be called from many threads, also while a commit is under way.
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn audit(&self, entry: &AuditRecord) -> Result<()> {
-        self.audit_all(std::slice::from_ref(entry))
-    }
-
-    /// Makes audit entries durable with one sync, all or none. Otherwise as [`Store::audit`].
-    ///
-    /// # Errors
-    /// As [`Store::commit`].
-    pub fn audit_all(&self, entries: &[AuditRecord]) -> Result<()> {
-        let mut batch = Batch::default();
-        for entry in entries {
-            let counter = self.inner.audit_counter.fetch_add(1, Ordering::Relaxed);
-            batch.put(Family::Audit, keys::audit(entry.at, counter), records::encode(entry)?);
-        }
-        self.inner.engine.commit(&[], &batch)
     }
 }

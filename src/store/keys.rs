@@ -14,7 +14,8 @@
 //! losses      | recorder 16 | first 8 | sequence 8 |
 //! certificates | recorder 16 | SHA-256 of the leaf 32 |
 //! revocation_lists | SHA-256 of the list 32 |
-//! audit       | at 8 | counter 8 |
+//! audit       | number 8 |
+//! leaves      | number of the audit entry 8 |
 //! tiles       | level 1 | first 8 |
 //! footage     | expiry day 4 | commit 8 | index 4 |
 //! expiry      | expiry day 4 | recorder 16 | owner: 0 1, sequence 8; 1 1, sequence 8, digest 32; 2 1, commit 8, index 4 |
@@ -38,8 +39,8 @@ pub const META_FORMAT: &[u8] = b"format";
 pub const META_LAST_COMMIT: &[u8] = b"last_commit";
 /// Size of the log's tree after it; value: u64 big-endian.
 pub const META_LOG_SIZE: &[u8] = b"log_size";
-/// How often the store was opened; value: u64 big-endian.
-pub const META_OPENS: &[u8] = b"opens";
+/// Digest of the configuration that was written down last; value: 32 bytes.
+pub const META_CONFIGURATION: &[u8] = b"configuration";
 /// First expiry day whose footage is not hidden; value: u32 big-endian.
 pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
 /// First expiry day whose footage may not be dropped; value: u32 big-endian.
@@ -248,19 +249,19 @@ pub fn read_loss(key: &[u8]) -> Result<(RecorderId, Sequence, Sequence)> {
     fields.end().map(|()| read)
 }
 
-/// Key of an audit entry.
+/// Key of an audit entry, and of what is said of its place in the log.
 #[must_use]
-pub fn audit(at: Micros, counter: u64) -> [u8; 16] {
-    join(&[&at.to_be_bytes(), &counter.to_be_bytes()])
+pub fn audit(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
 }
 
 /// Reads what [`audit`] made.
 ///
 /// # Errors
 /// [`Kind::Damaged`] for any other bytes.
-pub fn read_audit(key: &[u8]) -> Result<(Micros, u64)> {
+pub fn read_audit(key: &[u8]) -> Result<u64> {
     let mut fields = Fields::of(key, "audit");
-    let read = (fields.u64()?, fields.u64()?);
+    let read = fields.u64()?;
     fields.end().map(|()| read)
 }
 
@@ -461,7 +462,7 @@ mod tests {
             prop_assert_eq!(read_request(&request(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_assignment(&assignment(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_loss(&loss(id, a, b)).unwrap(), (id, a, b));
-            prop_assert_eq!(read_audit(&audit(a, b)).unwrap(), (a, b));
+            prop_assert_eq!(read_audit(&audit(a)).unwrap(), a);
             prop_assert_eq!(read_certificate(&certificate(id, Digest(digest))).unwrap(), (id, Digest(digest)));
             prop_assert_eq!(read_revocation_list(&revocation_list(Digest(digest))).unwrap(), Digest(digest));
             prop_assert_eq!(read_tile(&tile(level, a)).unwrap(), (level, a));
@@ -481,7 +482,7 @@ mod tests {
         ) {
             let id = RecorderId(id);
             prop_assert_eq!(timeline(id, a.0, a.1).cmp(&timeline(id, b.0, b.1)), a.cmp(&b));
-            prop_assert_eq!(audit(a.0, a.1).cmp(&audit(b.0, b.1)), a.cmp(&b));
+            prop_assert_eq!(audit(a.0).cmp(&audit(b.0)), a.0.cmp(&b.0));
             prop_assert_eq!(link(id, a.0).cmp(&link(id, b.0)), a.0.cmp(&b.0));
             prop_assert_eq!(tile(levels.0, a.0).cmp(&tile(levels.1, b.0)), (levels.0, a.0).cmp(&(levels.1, b.0)));
             let key = |(day, commit, index)| FootageKey { day, commit, index };

@@ -1,4 +1,4 @@
-//! Reading the small things: heads, links, forks, quarantine, timeline, recorders, audit and the rows of the log.
+//! Reading the small things: heads, links, forks, quarantine, timeline, recorders and the rows of the log.
 //!
 //! Every scan sees the store as of one moment. A value that does not decode is [`Kind::Damaged`]; nothing here repairs or skips.
 
@@ -8,7 +8,7 @@ use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 
 use super::commit::item_bytes;
 use super::engine::{Direction, Entry, Family};
-use super::records::{self, AuditRecord, HeadRecord, LinkRecord, QuarantineRecord, RecorderRecord, TimelineRecord};
+use super::records::{self, HeadRecord, LinkRecord, QuarantineRecord, RecorderRecord, TimelineRecord};
 use super::{Store, TILE_ITEMS, keys};
 use crate::error::{Error, Kind, Result};
 
@@ -151,12 +151,6 @@ impl Store {
     pub fn recorders(&self) -> impl Iterator<Item = Result<RecorderRecord>> + '_ {
         self.scan(Family::Recorders, keys::everything(), Direction::Forward)
             .map(|entry| records::decode(&entry?.1, "recorders"))
-    }
-
-    /// The audit entries of a half-open range of server time, in order.
-    pub fn audit_entries(&self, range: Range<Micros>) -> impl Iterator<Item = Result<AuditRecord>> + '_ {
-        let range = keys::audit(range.start, 0).into()..keys::audit(range.end, 0).into();
-        self.scan(Family::Audit, range, Direction::Forward).map(|entry| records::decode(&entry?.1, "audit"))
     }
 
     /// Size of the log's tree after the last commit.

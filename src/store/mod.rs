@@ -2,7 +2,8 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, which certificates they showed in `shown`, the reading of payloads in `footage`, every key in [`keys`], every
+//! are asked in `field`, which certificates they showed in `shown`, what
+//! was done with all of it in `trail`, the reading of payloads in `footage`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -23,6 +24,7 @@ mod revoked;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +41,7 @@ pub use policy::Policy;
 pub use relocate::{Move, Stored};
 pub use retention::{ExpiryEntry, Hidden, Released};
 pub use revoked::Revoked;
+pub use trail::Statement;
 
 use crate::error::{Error, Kind, Result};
 use engine::memory::Memory;
@@ -107,8 +110,7 @@ struct Inner {
     last_commit: AtomicU64,
     footage_floor: AtomicU32,
     dropped_floor: AtomicU32,
-    /// How often the store was opened, in the upper half, and the audit entries since then.
-    audit_counter: AtomicU64,
+    trail: trail::Trail,
     revoked: revoked::Set,
 }
 
@@ -151,7 +153,7 @@ impl Store {
             last_commit: AtomicU64::new(0),
             footage_floor: AtomicU32::new(0),
             dropped_floor: AtomicU32::new(0),
-            audit_counter: AtomicU64::new(0),
+            trail: trail::Trail::default(),
             revoked: revoked::Set::default(),
         };
         Self { inner: Arc::new(fresh) }
@@ -174,15 +176,12 @@ impl Store {
     }
 
     fn over(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
-        let opens = engine.get(Family::Meta, keys::META_OPENS)?;
-        let opens = opens.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))? + 1;
         let store = Self::loaded(engine, policy)?;
         store.load_revoked()?;
+        store.load_trail()?;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
-        batch.put(Family::Meta, keys::META_OPENS, opens.to_be_bytes());
         store.inner.engine.commit(&[], &batch)?;
-        store.inner.audit_counter.store(opens << 32, Ordering::Relaxed);
         if store.inner.engine.sweep_after(store.last_commit())? {
             tracing::info!("removed the bodies of a commit that was never finished");
         }
@@ -209,7 +208,7 @@ impl Store {
             last_commit: AtomicU64::new(last_commit),
             footage_floor: AtomicU32::new(floor),
             dropped_floor: AtomicU32::new(dropped),
-            audit_counter: AtomicU64::new(0),
+            trail: trail::Trail::default(),
             revoked: revoked::Set::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -1,6 +1,7 @@
 //! The values of the ledger: what is stored under each key of [`keys`](super::keys). Encoded with postcard; a value
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
+mod audit;
 mod field;
 mod retention;
 mod shown;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 
+pub use audit::{AuditRecord, Event, LeafRecord};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
@@ -286,33 +288,13 @@ pub struct Revocation {
     pub reason: String,
 }
 
-/// One disclosure or denial: who, when, from where, what, outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditRecord {
-    /// Server clock.
-    pub at: Micros,
-    /// Who asked, such as `token:first-start`.
-    pub actor: String,
-    /// Source address, without the port.
-    pub source: String,
-    /// What was asked: method and path.
-    pub action: String,
-    /// `granted` or `denied`.
-    pub outcome: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn audit() -> AuditRecord {
-        AuditRecord {
-            at: 7,
-            actor: "token:first-start".into(),
-            source: "::1".into(),
-            action: "GET /v1/recorders".into(),
-            outcome: "granted".into(),
-        }
+        let entry = AuditRecord::new(7, Event::LookUp, "token:first-start", "::1", "GET /v1/recorders");
+        AuditRecord { number: 3, content: Some(Digest([1; 32])), ..entry.about("it").because("court").ended("denied") }
     }
 
     #[test]

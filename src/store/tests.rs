@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::engine::memory::{FailAt, Memory};
 use super::engine::{Direction, Engine, Family};
-use super::records::{AuditRecord, Body, LinkRecord, QuarantineRecord, TimelineKind};
+use super::records::{AuditRecord, Body, Event, LinkRecord, QuarantineRecord, TimelineKind};
 use super::{Commit, FORMAT, LogRow, NewLink, NewQuarantine, Store, keys};
 use crate::error::Kind;
 
@@ -208,13 +208,7 @@ fn a_row_that_crosses_a_tile_or_holds_half_an_item_is_refused_and_nothing_is_wri
 #[test]
 fn audit_entries_of_one_moment_are_all_kept_also_over_restarts() {
     let memory = Memory::default();
-    let entry = |action: &str| AuditRecord {
-        at: 5,
-        actor: "token:first-start".into(),
-        source: "::1".into(),
-        action: action.into(),
-        outcome: "granted".into(),
-    };
+    let entry = |action: &str| AuditRecord::new(5, Event::LookUp, "token:first-start", "::1", action);
     let store = open(&memory);
     store.audit(&entry("a")).unwrap();
     store.audit(&entry("b")).unwrap();

@@ -7,8 +7,10 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 29] = [
+const ROUTES: [&str; 31] = [
     "/v1/assignments",
+    "/v1/audit",
+    "/v1/audit/{number}/proof",
     "/v1/deletions",
     "/v1/deletions/undo",
     "/v1/exports",

@@ -84,6 +84,8 @@ impl Rig {
         let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone())
             .unwrap()
             .with_exports(Arc::clone(&exports))
+            .with_tokens(dir.path())
+            .unwrap()
             .with_retention(retention.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();

@@ -30,8 +30,10 @@ pub enum Family {
     Timeline,
     /// Enrolled recorders.
     Recorders,
-    /// Disclosures and denials.
+    /// What was done, by number.
     Audit,
+    /// Where the log has what was done, by number.
+    Leaves,
     /// The transparency log.
     Tiles,
     /// What each recorder announced last.
@@ -60,7 +62,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -69,6 +71,7 @@ impl Family {
         Self::Timeline,
         Self::Recorders,
         Self::Audit,
+        Self::Leaves,
         Self::Tiles,
         Self::Announcements,
         Self::Requests,
@@ -95,6 +98,7 @@ impl Family {
             Self::Timeline => "timeline",
             Self::Recorders => "recorders",
             Self::Audit => "audit",
+            Self::Leaves => "leaves",
             Self::Tiles => "tiles",
             Self::Announcements => "announcements",
             Self::Requests => "requests",

@@ -1,14 +1,14 @@
 //! The audit trail's way to the disk: entries that wait at the same moment share one sync.
 //!
-//! An entry is durable when [`Auditor::write`] returns `Ok`, never before. Its thread owns the only path to the
-//! trail, so that a request that is given up half-way still leaves its entry. When the trail cannot be written,
-//! nothing is disclosed.
+//! An entry is durable when [`Trail::write`] returns `Ok`, never before, and does not wait for a commit of links: the one writer
+//! takes it into the log afterwards. The trail's thread owns the only path to it, so that a request that is given up half-way still
+//! leaves its entry. When the trail cannot be written, nothing is disclosed. What blocks anyway writes with [`Store::audit`].
 
 use std::sync::Mutex;
 
+use prometheus::IntCounterVec;
 use tokio::sync::{mpsc, oneshot};
 
-use super::metrics::Metrics;
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
@@ -22,6 +22,8 @@ const BATCH_MAX: usize = 256;
 const DENIALS_PER_S_MAX: u32 = 10;
 /// Longest action that is written down for a denial, characters.
 const DENIED_ACTION_CHARS_MAX: usize = 256;
+/// What an entry of something that was refused ends with.
+const DENIED: &str = "denied";
 
 struct Waiting {
     record: AuditRecord,
@@ -29,10 +31,10 @@ struct Waiting {
 }
 
 /// The writer of the audit trail.
-pub(super) struct Auditor {
+pub struct Trail {
     queue: mpsc::Sender<Waiting>,
     clock: Clock,
-    metrics: Metrics,
+    entries: IntCounterVec,
     denials: Mutex<Window>,
 }
 
@@ -43,36 +45,45 @@ struct Window {
     count: u32,
 }
 
-impl Auditor {
-    /// Starts the thread that writes; it ends with the last user of the [`Auditor`].
+impl Trail {
+    /// Starts the thread that writes; it ends with the last user of the [`Trail`]. `entries` counts by outcome.
     ///
     /// # Errors
     /// [`Kind::Internal`] if there is no thread to be had.
-    pub(super) fn start(store: Store, clock: Clock, metrics: Metrics) -> Result<Self> {
+    pub fn start(store: Store, clock: Clock, entries: IntCounterVec) -> Result<Self> {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || write_all(&store, waiting))
             .context(Kind::Internal, "cannot start the thread of the audit trail")?;
-        Ok(Self { queue, clock, metrics, denials: Mutex::default() })
+        Ok(Self { queue, clock, entries, denials: Mutex::default() })
     }
 
-    /// Writes down that something was granted. Cancel-safe: once the entry waits, it is written.
+    /// Writes down what was done, as of now. Cancel-safe: once the entry waits, it is written.
     ///
     /// # Errors
     /// [`Kind::Fatal`] if it could not be made durable: nothing may be disclosed.
-    pub(super) async fn granted(&self, actor: &str, source: String, action: String) -> Result<()> {
-        self.write(actor, source, action, "granted").await
+    pub async fn write(&self, entry: AuditRecord) -> Result<()> {
+        let (done, written) = oneshot::channel();
+        let record = AuditRecord { at: self.clock.now(), ..entry };
+        let outcome = if record.outcome == DENIED { DENIED } else { "granted" };
+        let sent = self.queue.send(Waiting { record, done }).await.is_ok();
+        if sent && written.await.unwrap_or(false) {
+            self.entries.with_label_values(&[outcome]).inc();
+            return Ok(());
+        }
+        self.entries.with_label_values(&["failed"]).inc();
+        Err(Error::new(Kind::Fatal, "the audit trail cannot be written"))
     }
 
     /// Writes down that something was denied, as long as there are few denials; beyond that they are counted.
-    pub(super) async fn denied(&self, actor: &str, source: String, action: String) {
+    pub async fn write_denial(&self, entry: AuditRecord) {
         if !self.within_rate() {
-            self.metrics.audit.with_label_values(&["denied_unrecorded"]).inc();
+            self.entries.with_label_values(&["denied_unrecorded"]).inc();
             return;
         }
-        let action = action.chars().take(DENIED_ACTION_CHARS_MAX).collect();
-        if let Err(error) = self.write(actor, source, action, "denied").await {
+        let action: String = entry.action.chars().take(DENIED_ACTION_CHARS_MAX).collect();
+        if let Err(error) = self.write(AuditRecord { action, ..entry.ended(DENIED) }).await {
             tracing::error!(%error, "a denial could not be written down");
         }
     }
@@ -85,19 +96,6 @@ impl Auditor {
         }
         window.count = window.count.saturating_add(1);
         window.count <= DENIALS_PER_S_MAX
-    }
-
-    async fn write(&self, actor: &str, source: String, action: String, outcome: &str) -> Result<()> {
-        let (done, written) = oneshot::channel();
-        let record =
-            AuditRecord { at: self.clock.now(), actor: actor.to_owned(), source, action, outcome: outcome.to_owned() };
-        let sent = self.queue.send(Waiting { record, done }).await.is_ok();
-        if sent && written.await.unwrap_or(false) {
-            self.metrics.audit.with_label_values(&[outcome]).inc();
-            return Ok(());
-        }
-        self.metrics.audit.with_label_values(&["failed"]).inc();
-        Err(Error::new(Kind::Fatal, "the audit trail cannot be written"))
     }
 }
 
