@@ -28,6 +28,7 @@ mod openapi;
 mod ops;
 mod play;
 pub mod problem;
+mod proof;
 mod pulls;
 mod recorders;
 mod reports;

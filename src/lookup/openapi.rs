@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, clip, coverage, deletions, exports, holds, live, log, play, pulls, recorders, reports,
+    State, assignments, clip, coverage, deletions, exports, holds, live, log, play, proof, pulls, recorders, reports,
     revocation, trail,
 };
 
@@ -47,6 +47,9 @@ pub(super) fn routes() -> axum::Router<State> {
     let (router, documented) = OpenApiRouter::with_openapi(Whole::openapi())
         .routes(routes!(recorders::list))
         .routes(routes!(recorders::one))
+        .routes(routes!(proof::verdict))
+        .routes(routes!(proof::forks))
+        .routes(routes!(proof::quarantine))
         .routes(routes!(revocation::revoke))
         .routes(routes!(coverage::coverage))
         .routes(routes!(assignments::list, assignments::assign))

@@ -10,6 +10,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use aigaq_proto::cosignature::{self, WitnessKey};
 use aigaq_proto::receipt::LogKey;
 use serde::Deserialize;
 
@@ -36,6 +37,7 @@ pub struct Trust {
     pub(super) logs: Vec<LogKey>,
     /// DER certificates of CAs.
     pub(super) anchors: Vec<Vec<u8>>,
+    pub(super) witnesses: Vec<WitnessKey>,
     pub(super) quorum: usize,
 }
 
@@ -48,9 +50,7 @@ impl Trust {
         let invalid = || format!("{} is no file of trust", path.display());
         let file: File = toml::from_str(&text(path)?).context(Kind::Invalid, invalid())?;
         let logs = file.logs.iter().map(|key| LogKey::parse(key)).collect::<Result<Vec<_>, _>>();
-        if !file.witnesses.is_empty() {
-            return Err(Error::new(Kind::Invalid, "cosignatures cannot be checked yet: leave witnesses out"));
-        }
+        let witnesses = file.witnesses.iter().map(|key| WitnessKey::parse(key)).collect::<Result<Vec<_>, _>>();
         let mut anchors = Vec::new();
         for named in &file.anchors {
             let named = path.parent().unwrap_or(Path::new("")).join(named);
@@ -63,13 +63,13 @@ impl Trust {
         if file.quorum > file.witnesses.len() {
             return Err(Error::new(Kind::Invalid, "the quorum is greater than the number of witnesses"));
         }
-        Ok(Self { logs: logs.context(Kind::Invalid, invalid())?, anchors, quorum: file.quorum })
+        let witnesses = witnesses.context(Kind::Invalid, invalid())?;
+        Ok(Self { logs: logs.context(Kind::Invalid, invalid())?, anchors, witnesses, quorum: file.quorum })
     }
 
     /// How many of the witnesses that count have signed this checkpoint.
-    #[expect(clippy::unused_self, reason = "no witness is known yet")]
-    pub(super) fn cosignatures(&self, _checkpoint: &str) -> usize {
-        0
+    pub(super) fn cosignatures(&self, checkpoint: &str) -> usize {
+        cosignature::count(&self.witnesses, checkpoint)
     }
 }
 

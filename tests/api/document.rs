@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 31] = [
+const ROUTES: [&str; 34] = [
     "/v1/assignments",
     "/v1/audit",
     "/v1/audit/{number}/proof",
@@ -32,11 +32,14 @@ const ROUTES: [&str; 31] = [
     "/v1/recorders/{id}/assignments/{from}",
     "/v1/recorders/{id}/clip.mp4",
     "/v1/recorders/{id}/coverage",
+    "/v1/recorders/{id}/forks",
     "/v1/recorders/{id}/hls/{from}/{to}/index.m3u8",
     "/v1/recorders/{id}/hls/{from}/{to}/{file}",
     "/v1/recorders/{id}/live.m3u8",
     "/v1/recorders/{id}/live/{file}",
+    "/v1/recorders/{id}/quarantine",
     "/v1/recorders/{id}/revoke",
+    "/v1/recorders/{id}/verdict",
     "/v1/reports/dark",
     "/v1/retention/preview",
 ];
