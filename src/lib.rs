@@ -55,6 +55,8 @@ pub mod recorder;
 #[cfg(feature = "server")]
 pub mod retention;
 #[cfg(feature = "server")]
+pub mod scrub;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "recorder")]
 pub mod shutdown;

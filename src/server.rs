@@ -101,6 +101,7 @@ impl Server {
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
         let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
         tasks.spawn("retention", deletion);
+        tasks.spawn("scrub", opened.scrub.clone().run(listeners.clone()));
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         tasks.spawn_on(lookups.handle(), "exports", Arc::clone(&opened.exports).run(listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));
@@ -160,6 +161,7 @@ impl Server {
         self.tasks.finish("witnesses").await?;
         self.tasks.finish("fleet").await?;
         self.tasks.finish("retention").await?;
+        self.tasks.finish("scrub").await?;
         self.tasks.finish("enrolment").await?;
         self.tasks.finish("words").await?;
         let store = self.store.clone();

@@ -18,6 +18,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("audit", &["store"]),
     ("fleet", &["store"]),
     ("retention", &["store"]),
+    ("scrub", &["store"]),
     ("chain", &["log", "store"]),
     ("commit", &["chain", "log", "store"]),
     ("enrol", &["est", "http", "log", "store"]),

@@ -7,20 +7,28 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aigaq::Clock;
 use aigaq::log::{Identity as LogIdentity, Log, Tree};
 use aigaq::store::{Commit, Store};
+use aigaq::witness::Key;
 use aigaq_proto::Digest;
 use aigaq_proto::cosignature::WitnessKey;
 use aigaq_proto::receipt::LogKey;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use data_encoding::BASE64;
+use http::{Method, StatusCode};
 use rand::{Rng as _, SeedableRng as _};
 use support::Identity;
 use support::chain::Chain;
 use support::process::{AIGAQ, ServerProcess};
 use support::session::{Session, endpoint};
+use tokio_util::sync::CancellationToken;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +116,45 @@ fn openssl_agrees(checkpoint: &str, vkey: &str, dir: &Path) -> bool {
         .output()
         .unwrap();
     output.status.success()
+}
+
+#[tokio::test]
+async fn a_witness_that_tells_its_size_in_a_refusal_alone_cosigns_on_after_a_restart_of_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let identity = Identity::enrol(&data, &dir.path().join("device"));
+    let witness_dir = dir.path().join("witness");
+    let key = Key::load_or_create(&witness_dir, Some("witness.example/1")).unwrap();
+    let witness =
+        aigaq::witness::Witness::open(&witness_dir, key, vec![identity.log.clone()], Clock::system()).unwrap();
+    let key = witness.key().clone();
+    let posts_alone = async |request: Request, next: Next| match *request.method() {
+        Method::POST => next.run(request).await,
+        _ => StatusCode::NOT_FOUND.into_response(),
+    };
+    let router = aigaq::witness::router(Arc::new(witness)).layer(middleware::from_fn(posts_alone));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(aigaq::http::serve(listener, router, None, stop.clone()));
+
+    let config = format!("[witness]\nwitnesses = \"{url} {}\"\n", key.as_str());
+    let (any, endpoint) = ("127.0.0.1:0".parse().unwrap(), endpoint());
+    let mut chain = Chain::new(identity.id, 1_700_000_000_000_000);
+    let server = ServerProcess::start_with(&data, any, &config).unwrap();
+    let session = Session::open(&endpoint, server.quic, &identity).await.unwrap();
+    session.send(&chain.start(&identity.signing)).await.unwrap().receipt();
+    cosigned(&server, &identity.log, &key, 1).await;
+    assert!(server.terminate().success());
+
+    let server = ServerProcess::start_with(&data, any, &config).unwrap();
+    let session = Session::open(&endpoint, server.quic, &identity).await.unwrap();
+    session.send(&chain.media(&identity.signing, Bytes::from_static(b"footage"))).await.unwrap().receipt();
+    cosigned(&server, &identity.log, &key, 2).await;
+    assert!(server.terminate().success());
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }
 
 #[tokio::test]

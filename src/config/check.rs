@@ -135,6 +135,7 @@ fn store(raw: &mut Raw) -> Store {
         ingest_bytes_min: raw.integer("ingest_bytes_min", 8 * MIB, MIB..=256 * MIB),
         cache_bytes: raw.integer("cache_bytes", 32 * MIB, 8 * MIB..=64 * 1024 * MIB),
         open_files_max: raw.integer("open_files_max", 512, 64..=1_000_000),
+        scrub_bytes_per_s: raw.integer("scrub_bytes_per_s", 16 << 20, 1 << 20..=1 << 34),
     }
 }
 

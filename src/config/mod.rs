@@ -121,6 +121,8 @@ pub struct Store {
     pub cache_bytes: usize,
     /// Files held open at most.
     pub open_files_max: u32,
+    /// Footage that the scrub reads in a second at most, bytes.
+    pub scrub_bytes_per_s: u64,
 }
 
 /// The section `[retention]`.

@@ -34,6 +34,7 @@ mod recorders;
 mod reports;
 mod request;
 mod revocation;
+mod scrub;
 mod span;
 mod state;
 pub mod time;

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::problem::Problem;
 use super::{
     State, assignments, clip, coverage, deletions, exports, holds, live, log, play, proof, pulls, recorders, reports,
-    revocation, trail,
+    revocation, scrub, trail,
 };
 
 /// What the document says of the whole.
@@ -62,6 +62,7 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(exports::bundle))
         .routes(routes!(holds::list, holds::place))
         .routes(routes!(holds::confirm))
+        .routes(routes!(scrub::scrub))
         .routes(routes!(holds::ask))
         .routes(routes!(deletions::preview))
         .routes(routes!(deletions::list))

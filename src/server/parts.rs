@@ -25,6 +25,7 @@ use crate::ingest::{self, Gateway};
 use crate::log::witness::Witnesses;
 use crate::log::{Identity, Log, Reader, witness};
 use crate::retention::{self, Retention};
+use crate::scrub::{self, Scrub};
 use crate::store::records::{AuditRecord, Event};
 use crate::store::{self, Store};
 use crate::{http, log, lookup, metrics};
@@ -47,6 +48,7 @@ pub(super) struct Opened {
     pub(super) exports: Arc<Exports>,
     /// Who holds and deletes.
     pub(super) retention: Retention,
+    pub(super) scrub: Scrub,
     /// Who cosigns the log.
     pub(super) witnesses: Witnesses,
     server_identity: ServerIdentity,
@@ -98,6 +100,8 @@ impl Opened {
         let deletion_metrics = retention::Metrics::register(&metrics)?;
         let free_bytes_min = config.store.free_bytes_min;
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, free_bytes_min);
+        let scrub_metrics = scrub::Metrics::register(&metrics)?;
+        let scrub = Scrub::new(store.clone(), clock.clone(), scrub_metrics, config.store.scrub_bytes_per_s);
         let fleet = Fleet::open(store.clone(), clock.clone())?;
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
@@ -133,6 +137,7 @@ impl Opened {
             desk,
             exports,
             retention,
+            scrub,
             witnesses,
             server_identity,
             reader,

@@ -45,6 +45,8 @@ pub const META_CONFIGURATION: &[u8] = b"configuration";
 pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
 /// First expiry day whose footage may not be dropped; value: u32 big-endian.
 pub const META_DROPPED_FLOOR: &[u8] = b"dropped_floor";
+/// Where the scrub stands; value: a record.
+pub const META_SCRUB: &[u8] = b"scrub";
 
 /// Length of a footage key, bytes.
 pub const FOOTAGE_BYTES: usize = 16;

@@ -21,6 +21,7 @@ pub mod records;
 mod relocate;
 mod retention;
 mod revoked;
+mod scrub;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use policy::Policy;
 pub use relocate::{Move, Stored};
 pub use retention::{ExpiryEntry, Hidden, Released};
 pub use revoked::Revoked;
+pub use scrub::Place;
 pub use trail::Statement;
 
 use crate::error::{Error, Kind, Result};

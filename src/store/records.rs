@@ -4,6 +4,7 @@
 mod audit;
 mod field;
 mod retention;
+mod scrub;
 mod shown;
 
 use aigaq_proto::chain::Chain;
@@ -19,6 +20,7 @@ pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
 pub use retention::{Act, Cause, DayRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
+pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};
 
 /// What a value begins with.

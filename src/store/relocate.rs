@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// The payload of a link that may be hidden.
-    fn payload_of(&self, stored: &Stored) -> Result<Bytes> {
+    pub(super) fn payload_of(&self, stored: &Stored) -> Result<Bytes> {
         match stored {
             Stored::Link(record) => {
                 let header = LinkHeader::decode(&record.header);

@@ -104,6 +104,11 @@ impl Peer {
             old = self.compare().await?;
             answer = self.add(old, tree).await?;
         }
+        // What it cosigned last need not be to be had otherwise (C2SP tlog-witness: the size is the body of a 409).
+        if let Some(size) = size_told(&answer).filter(|size| *size > old && *size <= tree.size) {
+            old = size;
+            answer = self.add(old, tree).await?;
+        }
         match answer {
             (200, lines) => self.own_line(tree, &lines).inspect(|_| self.know(Some(tree.size))),
             (409 | 422, text) => {
@@ -149,4 +154,9 @@ impl Peer {
     fn know(&self, size: Option<u64>) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = size;
     }
+}
+
+/// The size of the tree that a witness says it cosigned last. It proves nothing.
+fn size_told((status, text): &(u16, String)) -> Option<u64> {
+    (*status == 409).then(|| text.trim_end().parse().ok()).flatten()
 }
