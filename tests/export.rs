@@ -234,8 +234,49 @@ async fn an_export_is_checked_with_tools_that_know_nothing_of_this_project() {
     assert_eq!(gaps["recorders"][0]["gaps"], json!([]));
     assert_eq!(gaps["recorders"][1]["gaps"][0]["missing"][0]["first"], 3);
     assert_eq!(read("markers.json"), json!([]), "the mark is at the end, which is outside");
+    std::fs::remove_file(bundle.join("exporter.pub")).unwrap();
+    the_verifier_agrees(site.home.path(), &bundle, &whole);
     let key = site.home.path().join("data").join("export.key");
     assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// `aigaq verify` on the ZIP, on the directory, with the trust of a court and that of a stranger, and after one bit was flipped.
+#[track_caller]
+fn the_verifier_agrees(home: &Path, bundle: &Path, whole: &str) {
+    use aigaq::verify::{Fault, Trust, verify};
+    use aigaq_proto::verdict::{Verdict, What};
+    let zip = bundle.with_extension("zip");
+    for path in [&zip, &bundle.to_owned()] {
+        let report = verify(path, None).unwrap();
+        assert_eq!(report.files, Vec::new());
+        assert_eq!(report.verdict, Verdict::AuthenticWithGaps, "{}", report.text());
+        let verdict = |one: &aigaq::verify::RecorderReport| Some(one.verdict.to_string()) == one.exporter_says;
+        assert!(report.recorders.iter().all(verdict), "the exporter says the same: {}", report.text());
+    }
+    let log = std::fs::read_to_string(bundle.join("log/key.txt")).unwrap();
+    std::fs::copy(bundle.join("verify/anchors.pem"), home.join("court.pem")).unwrap();
+    let court = home.join("court.toml");
+    std::fs::write(&court, format!("logs = [{:?}]\nanchors = [\"court.pem\"]\n", log.trim())).unwrap();
+    let report = verify(&zip, Some(&Trust::read(&court).unwrap())).unwrap();
+    assert_eq!(report.files, Vec::new());
+    let other = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
+    std::fs::write(home.join("court.pem"), other.cert.pem()).unwrap();
+    let report = verify(&zip, Some(&Trust::read(&court).unwrap())).unwrap();
+    assert_eq!(report.verdict, Verdict::NotAuthentic);
+    assert!(report.files.iter().all(|one| one.fault == Fault::NotTrusted) && report.files.len() == 3);
+
+    let media = bundle.join(format!("media/{whole}/0.mp4"));
+    let sound = std::fs::read(&media).unwrap();
+    let mut flipped = sound.clone();
+    let last = flipped.len() - 9;
+    flipped[last] ^= 4;
+    std::fs::write(&media, flipped).unwrap();
+    let report = verify(bundle, None).unwrap();
+    std::fs::write(&media, sound).unwrap();
+    assert_eq!(report.files.len(), 1, "{}", report.text());
+    let hurt: Vec<_> = report.recorders.iter().filter(|one| one.verdict == Verdict::NotAuthentic).collect();
+    assert_eq!(hurt.len(), 1, "the other recorder is not harmed");
+    assert!(matches!(hurt[0].findings[..], [one] if one.what == What::AlteredPayload && one.first == one.last));
 }
 
 #[tokio::test(flavor = "multi_thread")]

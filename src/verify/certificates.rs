@@ -10,6 +10,8 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
+/// The key purpose of exporters: signing documents (RFC 9336), as DER writes the identifier's content.
+const DOCUMENT_SIGNING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 36];
 /// Most blocks that are taken from one PEM file.
 const BLOCKS_MAX: usize = 256;
 
@@ -44,7 +46,7 @@ pub(super) fn leads(key: &Digest, certificates: &[Vec<u8>], anchors: &[Vec<u8>],
     let algorithms = webpki::ALL_VERIFICATION_ALGS;
     let usage = || match used {
         Use::Recorder => KeyUsage::client_auth(),
-        Use::Exporter => KeyUsage::server_auth(),
+        Use::Exporter => KeyUsage::required(DOCUMENT_SIGNING),
     };
     let time = UnixTime::since_unix_epoch(Duration::from_micros(at));
     all.iter().filter(|der| spki(der).is_some_and(|spki| Digest::of(&spki) == *key)).any(|der| {
