@@ -303,10 +303,10 @@ impl Judge {
             } else {
                 self.hole(before, sequence, facts.inside);
             }
-        } else if facts.inside {
-            if let Some(missing) = sequence.checked_sub(1) {
-                self.miss(missing, missing);
-            }
+        } else if facts.inside
+            && let Some(missing) = sequence.checked_sub(1)
+        {
+            self.miss(missing, missing);
         }
         if let Some(header) = &header {
             if let (Content::Lost { first, last, .. }, true) = (&header.content, sound && self.lost.len() < LOST_MAX) {

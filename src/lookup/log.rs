@@ -83,7 +83,9 @@ pub(super) async fn proof(
 ) -> Result<Response, Problem> {
     let recorder = recorder_id(&recorder)?;
     let sequence = decimal(&sequence).ok_or_else(|| Error::new(Kind::Invalid, "the sequence is not a number"))?;
-    state.limit()?;
+    if !state.is_within_log_rate() {
+        return Err(too_often());
+    }
     let log = std::sync::Arc::clone(&state.log);
     let text = state.evidence.ask(move |store| {
         let absent = || Error::new(Kind::NotFound, "there is no such link in the log");
@@ -121,20 +123,23 @@ fn answer(body: impl IntoResponse, media_type: &'static str, cache: HeaderValue)
 }
 
 impl State {
-    /// Lets a request to the log through, or not.
-    fn limit(&self) -> Result<(), Problem> {
-        if self.log_rate.take(self.clock.now()) {
-            return Ok(());
-        }
-        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "the log is asked too often"))
+    /// Whether a request to the log is let through.
+    fn is_within_log_rate(&self) -> bool {
+        self.log_rate.take(self.clock.now())
     }
+}
+
+fn too_often() -> Problem {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "the log is asked too often")
 }
 
 async fn ask<T: Send + 'static>(
     state: &State,
     question: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
 ) -> Result<T, Problem> {
-    state.limit()?;
+    if !state.is_within_log_rate() {
+        return Err(too_often());
+    }
     let log = std::sync::Arc::clone(&state.log);
     Ok(state.evidence.ask(move |_| question(&log)).await?)
 }

@@ -190,11 +190,11 @@ impl Opened {
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        Ok(state
+        state
             .with_registry(registry)
             .with_exports(Arc::clone(&self.exports))
             .with_retention(self.retention.clone())
-            .with_tokens(self.lock.path())?)
+            .with_tokens(self.lock.path())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use aigaq_proto::Digest;
@@ -25,7 +25,7 @@ enum Work {
     /// The next bytes of a file; how many of them from the start of the buffer do not count, and how many do.
     Feed { file: u64, buffer: Arc<Vec<u8>>, skip: usize, end: usize },
     /// No more of it comes.
-    End { file: u64, answer: Sender<Digest> },
+    End { file: u64, answer: SyncSender<Digest> },
 }
 
 /// A file that is being hashed.
@@ -56,7 +56,8 @@ impl Hasher {
     /// [`Kind::Internal`] without a thread.
     pub(super) fn start(bytes: u64) -> Result<Self> {
         let (work, todo) = sync_channel(WAITING_MAX);
-        let (done, back) = channel();
+        // More than there ever are buffers: giving one back never waits.
+        let (done, back) = sync_channel(2 * WAITING_MAX);
         let thread = std::thread::Builder::new()
             .name("digests".into())
             .spawn(move || hash(&todo, &done))
@@ -96,7 +97,7 @@ impl Hasher {
     pub(super) fn end(&mut self, mut file: Hashed) -> Result<Digest> {
         let length = file.section.length;
         self.feed_to(&mut file, length)?;
-        let (answer, digest) = channel();
+        let (answer, digest) = sync_channel(1);
         self.send(Work::End { file: file.number, answer })?;
         digest.recv().context(Kind::Internal, "a thread has ended")
     }
@@ -186,7 +187,7 @@ fn finished(context: Context) -> Digest {
 }
 
 /// The other thread.
-fn hash(todo: &Receiver<Work>, done: &Sender<Arc<Vec<u8>>>) {
+fn hash(todo: &Receiver<Work>, done: &SyncSender<Arc<Vec<u8>>>) {
     let mut files: BTreeMap<u64, Context> = BTreeMap::new();
     for work in todo {
         match work {
