@@ -35,17 +35,17 @@ fn over(memory: Memory, clock: Clock) -> Rig {
 /// A store with so many segments, each in a commit of its own.
 fn rig(segments: u64) -> Rig {
     let rig = over(Memory::default(), Clock::fixed(AT));
-    for sequence in 0..segments {
+    for sequence in 1..=segments {
         let payload = Bytes::from(vec![u8::try_from(sequence % 251).unwrap(); BODY]);
         let header = LinkHeader {
             recorder: RECORDER,
             sequence,
-            previous: Digest::ZERO,
+            previous: Digest::of(b"the link before"),
             captured_at: AT + sequence,
             duration_us: 1,
             payload_length: u32::try_from(BODY).unwrap(),
             payload_digest: Digest::of(&payload),
-            content: Content::Media { recording: 0, ordinal: sequence, independent: true },
+            content: Content::Media { recording: 0, ordinal: sequence - 1, independent: true },
             fixes: Vec::new(),
         };
         let bytes = header.encode().unwrap();
@@ -55,11 +55,11 @@ fn rig(segments: u64) -> Rig {
             received_at: AT,
             clock: None,
             body: Body::None,
-            log_index: sequence,
-            tree_size: sequence + 1,
+            log_index: sequence - 1,
+            tree_size: sequence,
         };
         let link = NewLink { header, digest: link::digest(&bytes), record, payload };
-        rig.store.commit(Commit { number: sequence + 1, links: vec![link], ..Commit::default() }).unwrap();
+        rig.store.commit(Commit { number: sequence, links: vec![link], ..Commit::default() }).unwrap();
     }
     rig
 }
@@ -99,11 +99,11 @@ fn every_body_that_is_not_what_was_received_is_found_and_named_and_the_others_ar
     let rig = rig(100);
     assert!(rig.pass() > 4, "a slice is small");
     assert_eq!((rig.metrics.damaged(), rig.metrics.read_bytes.get()), (0, 100 * BODY as u64));
-    for sequence in [0, 37, 38, 99] {
+    for sequence in [1, 37, 38, 100] {
         rig.damage(sequence);
     }
     rig.next_pass();
-    assert_eq!(rig.found(), [0, 37, 38, 99].map(Owner::Link));
+    assert_eq!(rig.found(), [1, 37, 38, 100].map(Owner::Link));
     assert_eq!(rig.metrics.damaged(), 4);
     rig.next_pass();
     assert_eq!(rig.metrics.damaged(), 4, "found again, and counted once");
