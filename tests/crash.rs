@@ -152,8 +152,15 @@ async fn one_more_receipt(recorders: &[Recorder]) {
     tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("the server acknowledges again after a kill");
 }
 
+/// Starts the server on its old port, which the system may have lent to somebody's connection in between.
 fn restart(data: &Path, address: SocketAddr) -> ServerProcess {
-    ServerProcess::start_at(data, address).unwrap()
+    for _ in 0..50 {
+        match ServerProcess::start_at(data, address) {
+            Err(text) if text.contains("Address already in use") => {}
+            started => return started.unwrap(),
+        }
+    }
+    panic!("the port is never free again")
 }
 
 /// Kills the server once more while it comes up.

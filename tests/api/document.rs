@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 34] = [
+const ROUTES: [&str; 35] = [
     "/v1/assignments",
     "/v1/audit",
     "/v1/audit/{number}/proof",
@@ -42,6 +42,7 @@ const ROUTES: [&str; 34] = [
     "/v1/recorders/{id}/verdict",
     "/v1/reports/dark",
     "/v1/retention/preview",
+    "/v1/scrub",
 ];
 
 fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
