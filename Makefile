@@ -24,9 +24,9 @@ soak: setup ## many recorders for a long time
 		--ramp 20 --loss 2 --storm 60 --marks 30 --backlog 10 --backlog-seconds 300
 
 campaign: setup ## what takes too long for every change: bad networks, kills and flips by the thousand
-	$(CARGO) test --release --test network -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --release --test campaign -- --nocapture --test-threads 1
 	AIGAQ_CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release --test crash --test recorder_crash -- --nocapture
-	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips -- --nocapture
+	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips --test export flipped_bit -- --nocapture
 
 fuzz: setup ## every decoder for a minute each; a stable compiler is enough
 	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked

@@ -22,6 +22,8 @@ mod log;
 mod playback;
 #[path = "api/problems.rs"]
 mod problems;
+#[path = "api/proof.rs"]
+mod proof;
 #[path = "api/recorders.rs"]
 mod recorders;
 #[path = "api/retention.rs"]

@@ -20,6 +20,8 @@ use aigaq_proto::frame::ALPN;
 use aigaq_proto::signature::SigningKey;
 use aigaq_proto::{Micros, RecorderId};
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SerialNumber,
@@ -277,6 +279,106 @@ fn the_verifier_agrees(home: &Path, bundle: &Path, whole: &str) {
     let hurt: Vec<_> = report.recorders.iter().filter(|one| one.verdict == Verdict::NotAuthentic).collect();
     assert_eq!(hurt.len(), 1, "the other recorder is not harmed");
     assert!(matches!(hurt[0].findings[..], [one] if one.what == What::AlteredPayload && one.first == one.last));
+}
+
+/// Flips in each kind of file; `AIGAQ_FLIPS` multiplies them for a longer campaign.
+fn flips() -> usize {
+    60 * std::env::var("AIGAQ_FLIPS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Every file below a directory.
+fn files(below: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(below).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() { files(&path, found) } else { found.push(path) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_in_any_file_of_a_bundle_is_noticed_and_harms_no_neighbour() {
+    use aigaq_proto::verdict::Verdict;
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let site = Site::open(home).await;
+    let recorders = [site.record("one", BEGIN, &footage, &[]).await, site.record("two", BEGIN, &footage, &[]).await];
+    let job = site.order(&[&recorders[0], &recorders[1]]).await;
+    let bundle = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+    let sound = aigaq::verify::verify(&bundle, None).unwrap();
+    assert_eq!((sound.verdict, sound.files.len()), (Verdict::Authentic, 0), "{}", sound.text());
+    let mut all = Vec::new();
+    files(&bundle, &mut all);
+    let mut random = StdRng::seed_from_u64(17);
+    let (mut flipped, mut kinds) = (0, std::collections::BTreeSet::new());
+    for path in all {
+        let name = path.strip_prefix(&bundle).unwrap().to_str().unwrap().to_owned();
+        let owner = recorders.iter().find(|id| name.contains(&id[..]));
+        let bytes = std::fs::read(&path).unwrap();
+        kinds.insert(name.split('/').next().unwrap().to_owned());
+        for _ in 0..if bytes.is_empty() { 0 } else { flips() } {
+            let mut bad = bytes.clone();
+            let at = random.random_range(0..bad.len() * 8);
+            bad[at / 8] ^= 1 << (at % 8);
+            std::fs::write(&path, bad).unwrap();
+            flipped += 1;
+            // What cannot be read is not silent either.
+            let Ok(report) = aigaq::verify::verify(&bundle, None) else { continue };
+            assert!(report.verdict != Verdict::Authentic, "bit {at} of {name}: {}", report.text());
+            for one in report.recorders.iter().filter(|one| owner.is_some_and(|id| *id != one.recorder.to_string())) {
+                let before = sound.recorders.iter().find(|sound| sound.recorder == one.recorder);
+                assert_eq!(Some(one), before, "bit {at} of {name}");
+            }
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    assert!(flipped >= 1_000 && kinds.len() >= 12, "{flipped} flips in {kinds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_says_by_its_exit_code_what_a_bundle_is_worth() {
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let site = Site::open(home).await;
+    let whole = site.record("whole", BEGIN, &footage, &[]).await;
+    let gapped = site.record("gapped", BEGIN, &footage, &[2]).await;
+    let verify = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_aigaq")).arg("verify").args(args).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+    };
+    let job = site.order(&[&whole]).await;
+    let bundle = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+    let (zip, dir) = (bundle.with_extension("zip"), bundle.to_str().unwrap().to_owned());
+    let zip = zip.to_str().unwrap();
+    let (code, said, _) = verify(&[zip]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.starts_with("Checked with the keys in the bundle: this proves that it holds together, not who made it")
+    );
+    let (code, said, _) = verify(&[zip, "--json"]);
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &report["verdict"], &report["trust"]), (0, &json!("authentic"), &json!("bundle")));
+    let job = site.order(&[&gapped]).await;
+    let other = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+    assert_eq!(verify(&[other.to_str().unwrap()]).0, 1);
+
+    // A court that waits for a witness, and one that does not trust who exported.
+    let log = std::fs::read_to_string(bundle.join("log/key.txt")).unwrap();
+    let court = site.home.path().join("court.toml");
+    std::fs::copy(bundle.join("verify/anchors.pem"), site.home.path().join("court.pem")).unwrap();
+    let witness = aigaq::witness::Key::load_or_create(site.home.path(), Some("witness.example/1")).unwrap();
+    let witness = witness.public().as_str().to_owned();
+    let text = format!("logs = [{:?}]\nanchors = [\"court.pem\"]\nwitnesses = [{witness:?}]\nquorum = 1\n", log.trim());
+    std::fs::write(&court, &text).unwrap();
+    let (code, said, _) = verify(&[zip, "--trust", court.to_str().unwrap()]);
+    assert_eq!(code, 2, "{said}");
+    std::fs::write(&court, text.replace("quorum = 1", "quorum = 0")).unwrap();
+    assert_eq!(verify(&[zip, "--trust", court.to_str().unwrap()]).0, 0);
+    std::fs::write(bundle.join("gaps.json"), "{}").unwrap();
+    assert_eq!(verify(&[&dir]).0, 3);
+    for nothing in ["/nonexistent", court.to_str().unwrap()] {
+        let (code, said, why) = verify(&[nothing]);
+        let why = String::from_utf8(why).unwrap();
+        assert!(code == 5 && said.is_empty() && why.lines().count() == 1, "{code} {said} {why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "network/device.rs"]
 mod device;
+#[path = "network/scenes.rs"]
+mod scenes;
 
 use std::time::Duration;
 
@@ -16,12 +18,11 @@ use aigaq_proto::Digest;
 use aigaq_proto::limits::RUNS_MAX;
 use bytes::Bytes;
 use device::{Device, SEGMENT_US, until};
+use scenes::{KIB, live_beside_a_backlog, p95, resumes_after, site, went_without_a_break};
 use support::chain::{Chain, sign};
 use support::gateway::Gateway;
 use support::relay::{Relay, Weather};
 use support::session::{Session, endpoint};
-
-const KIB: usize = 1024;
 
 /// Settings of a server that is soon back and soon notices that somebody is gone.
 fn quick() -> Settings {
@@ -31,13 +32,6 @@ fn quick() -> Settings {
         reconnect_delay_max: Duration::from_millis(300),
         ..Settings::default()
     }
-}
-
-/// A server, and a relay before it.
-async fn site(seed: u64) -> (Gateway, Relay) {
-    let gateway = Gateway::start(Settings::default()).await;
-    let relay = Relay::start(gateway.address, seed).await;
-    (gateway, relay)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,12 +72,6 @@ async fn when_the_nat_takes_another_port_the_connection_goes_on() {
     device.film(2, 64 * KIB).await;
     device.ends_whole(&gateway).await;
     went_without_a_break(&gateway, &device);
-}
-
-/// One handshake was enough, and no byte of payload came twice.
-fn went_without_a_break(gateway: &Gateway, device: &Device) {
-    assert_eq!(gateway.metric("aigaq_handshakes_total", Some("ok")), 1, "no new handshake");
-    assert_eq!(gateway.metric("aigaq_received_bytes_total", None), device.bytes(), "no resend");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,77 +143,9 @@ async fn answers_alone_may_be_lost_for_a_while() {
     );
 }
 
-/// Cuts the connection off `cuts` times while links are under way: at most one link is sent twice each time.
-async fn resumes_after(cuts: u64, segments_between: u64, bytes: usize, seed: u64) -> f64 {
-    let (gateway, relay) = site(seed).await;
-    let network = Weather { delay: Duration::from_millis(10), rate: Some(4 << 20), queue: 128 << 10, ..Weather::FAIR };
-    relay.set(network);
-    let mut device = Device::start(&gateway, &[relay.address]);
-    for cut in 0..cuts {
-        device.film(segments_between, bytes).await;
-        // Somewhere in a link, another place each time.
-        let at = relay.up().bytes + (cut * 7_919) % (2 * bytes as u64);
-        until("some bytes of a link", || (relay.up().bytes >= at).then_some(())).await;
-        device.cut();
-        until("the next connection", || (device.connections() as u64 > cut + 1).then_some(())).await;
-    }
-    let report = device.ends_whole(&gateway).await;
-    let (needed, received) = (device.bytes(), gateway.metric("aigaq_received_bytes_total", None));
-    let ratio = report.sent_bytes as f64 / needed as f64;
-    println!("{cuts} cuts: sent {} of {needed}: {ratio:.4}; on the wire {}", report.sent_bytes, relay.up().bytes);
-    assert!(received - needed <= cuts * bytes as u64, "{received} of {needed}");
-    assert!(report.sent_bytes - needed <= (cuts + 1) * (bytes as u64 + 512), "{} of {needed}", report.sent_bytes);
-    assert_eq!(report.reconnects, cuts);
-    ratio
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_disconnect_at_most_one_link_is_sent_twice() {
     resumes_after(4, 8, 64 * KIB, 8).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "two minutes: the figure of a hundred disconnects"]
-async fn a_hundred_disconnects_cost_a_twentieth_at_most() {
-    let ratio = resumes_after(100, 24, 256 * KIB, 9).await;
-    assert!(ratio <= 1.05, "{ratio}");
-}
-
-/// One megabit a second with a buffer that holds four seconds, as mobile networks have them.
-const NARROW: Weather =
-    Weather { rate: Some(125_000), queue: 500_000, delay: Duration::from_millis(25), ..Weather::FAIR };
-
-/// Films live segments over a path while a backlog waits; the delay of each from its making to its receipt.
-async fn live_beside_a_backlog(path: Weather, backlog: (u64, usize), live: (u64, usize, Duration)) -> Vec<Duration> {
-    let (gateway, relay) = site(10).await;
-    let mut device = Device::start(&gateway, &[relay.address]);
-    let hour = 3_600_000_000;
-    device.at(Clock::system().now() - hour);
-    device.film(1, KIB).await;
-    device.has_receipts().await;
-    relay.set(path);
-    device.film(backlog.0, backlog.1).await;
-    let last = device.has_links().await;
-    let sent = relay.up().bytes + 2 * path.queue;
-    let deep = || (relay.up().bytes > sent || device.order().len() as u64 > last).then_some(());
-    until("the path to be full", deep).await;
-    for _ in 0..live.0 {
-        device.at(Clock::system().now());
-        device.film(1, live.1).await;
-        tokio::time::sleep(live.2).await;
-    }
-    let wanted = device.has_links().await;
-    until("the live links", || device.delays().contains_key(&wanted).then_some(())).await;
-    let durable = device.order().len() as u64;
-    assert!(durable < wanted, "the backlog still waits: {durable} receipts of {wanted}");
-    assert_eq!(gateway.metric("aigaq_links_refused_total", None), 0, "no stream stalls");
-    let mut delays: Vec<_> = device.delays().split_off(&(last + 1)).into_values().collect();
-    delays.sort_unstable();
-    delays
-}
-
-fn p95(sorted: &[Duration]) -> Duration {
-    sorted[(sorted.len() * 95).div_ceil(100) - 1]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,19 +154,6 @@ async fn a_backlog_does_not_delay_live_links() {
     let delays = live_beside_a_backlog(path, (120, 64 * KIB), (8, 32 * KIB, Duration::from_millis(250))).await;
     println!("live beside a backlog: {delays:?}");
     assert!(p95(&delays) < Duration::from_millis(1_500), "{delays:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "four minutes: the figure of a slow path with an endless backlog"]
-async fn on_a_megabit_a_live_segment_is_durable_within_seconds_whatever_waits() {
-    let delays = live_beside_a_backlog(NARROW, (200, 256 * KIB), (100, 100 * KIB, Duration::from_secs(2))).await;
-    println!(
-        "live beside a backlog of 50 MiB at 1 Mbit/s: p50 {:?}, p95 {:?}, max {:?}",
-        delays[50],
-        p95(&delays),
-        delays[99]
-    );
-    assert!(p95(&delays) < Duration::from_secs(5), "{delays:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -409,29 +316,4 @@ async fn links_that_the_server_misses_go_before_one_that_it_has_no_place_for() {
     let order = device.order();
     let place = order.iter().position(|sequence| *sequence == live).unwrap();
     assert!(order[..place].contains(&2), "it followed those that were missing: {order:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "half a minute: the server must have the time to lose its patience"]
-async fn a_link_that_is_overtaken_for_long_is_not_given_up_as_stalled() {
-    let gateway = Gateway::start(Settings { stall_timeout: Duration::from_secs(6), ..Settings::default() }).await;
-    let relay = Relay::start(gateway.address, 18).await;
-    let mut device = Device::start(&gateway, &[relay.address]);
-    device.at(Clock::system().now() - 3_600_000_000);
-    device.film(1, KIB).await;
-    device.has_receipts().await;
-    relay.set(Weather { rate: Some(128_000), queue: 128_000, delay: Duration::from_millis(25), ..Weather::FAIR });
-    device.film(1, 512 * KIB).await;
-    let begun = relay.up().bytes + 100_000;
-    until("a part of the old link", || (relay.up().bytes >= begun).then_some(())).await;
-    // More than the path carries, for two windows of the server.
-    for _ in 0..33 {
-        device.at(Clock::system().now());
-        device.film(1, 64 * KIB).await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
-    }
-    assert!(!device.order().contains(&2), "it was overtaken all the time: {:?}", device.order());
-    device.ends_whole(&gateway).await;
-    assert_eq!(gateway.metric("aigaq_links_refused_total", None), 0, "nothing stalled");
-    went_without_a_break(&gateway, &device);
 }

@@ -156,6 +156,25 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// As documents name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::WrongRecorder => "wrong-recorder",
+            Self::PayloadTooLarge => "payload-too-large",
+            Self::LengthMismatch => "length-mismatch",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::BadSignature => "bad-signature",
+            Self::Fork => "fork",
+            Self::TooFarAhead => "too-far-ahead",
+            Self::Stalled => "stalled",
+            Self::Busy => "busy",
+            Self::StorageFull => "storage-full",
+            Self::Quota => "quota",
+        }
+    }
+
     /// Every reason, in the order of its discriminant.
     pub const ALL: [Self; 12] = [
         Self::Malformed,

@@ -75,6 +75,8 @@ pub(super) struct Tally {
     pub(super) links: usize,
     pub(super) bytes: u64,
     pub(super) breaks: usize,
+    pub(super) forks: usize,
+    pub(super) quarantined: usize,
 }
 
 /// A batch in the making.
@@ -171,6 +173,7 @@ impl<'a> Plan<'a> {
             link.record.tree_size = log_size;
         }
         self.tally.links = links.len() + forks.len() + quarantined.len();
+        (self.tally.forks, self.tally.quarantined) = (forks.len(), quarantined.len());
         let statements = std::mem::take(&mut self.statements);
         if self.tally.links == 0 && statements.is_empty() {
             return None;
@@ -232,6 +235,10 @@ impl Tally {
         metrics.commit_bytes.observe(self.bytes as f64);
         metrics.segment_bytes.inc_by(self.bytes);
         metrics.breaks(self.breaks);
+        let Self { breaks, forks, quarantined, .. } = *self;
+        if breaks + forks + quarantined > 0 {
+            tracing::warn!(breaks, forks, quarantined, "links were kept as evidence that a chain does not hold");
+        }
     }
 }
 

@@ -288,7 +288,7 @@ impl Chain {
 
 fn quarantined(record: &QuarantineRecord, payload: Payload) -> Quarantined {
     Quarantined {
-        reason: kebab(&format!("{:?}", record.reason)),
+        reason: record.reason.name().to_owned(),
         header: record.header.clone(),
         signature: record.signature.clone(),
         received_at: record.received_at,
@@ -296,18 +296,6 @@ fn quarantined(record: &QuarantineRecord, payload: Payload) -> Quarantined {
         payload,
         says: LinkHeader::decode(&record.header).ok().map(|header| Says::of(&header, None)),
     }
-}
-
-/// `BadSignature` as `bad-signature`.
-fn kebab(name: &str) -> String {
-    let mut text = String::with_capacity(name.len() + 4);
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && !text.is_empty() {
-            text.push('-');
-        }
-        text.push(letter.to_ascii_lowercase());
-    }
-    text
 }
 
 /// A payload that cannot be read, as its line says it.

@@ -107,7 +107,7 @@ pub(super) struct ForkPage {
 /// A link that failed a check.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct QuarantinedDocument {
-    /// The check, such as `BadSignature`.
+    /// The check, such as `bad-signature`.
     reason: String,
     /// The sequence that it claims; null if its header does not decode.
     sequence: Option<u64>,
@@ -206,7 +206,7 @@ pub(super) async fn quarantine(
             }
             let record = entry?.record;
             quarantined.push(QuarantinedDocument {
-                reason: format!("{:?}", record.reason),
+                reason: record.reason.name().to_owned(),
                 sequence: LinkHeader::sequence_of(&record.header),
                 digest: link::digest(&record.header).to_string(),
                 payload_digest: record.payload_digest.to_string(),

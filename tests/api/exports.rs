@@ -222,9 +222,18 @@ async fn damaged_footage_is_said_and_never_shipped() {
     let gap = &gaps(&files).recorders[0].gaps[0];
     assert_eq!((gap.cause.as_str(), gap.from.clone(), gap.to.clone()), ("damaged", at(2), at(4)));
     assert_eq!(manifest(&files).delivered[0].verdict, "authentic-with-gaps");
-    let metrics = rig.get_ops("/metrics").await.text().await.unwrap();
-    assert!(metrics.contains("aigaq_damaged_reads_total 1"), "{metrics}");
-    assert!(metrics.contains("aigaq_exports_total{result=\"done\"} 1") && metrics.contains("aigaq_exports_open 0"));
+    let counted = async {
+        // A job is counted once its end can be seen.
+        loop {
+            let metrics = rig.get_ops("/metrics").await.text().await.unwrap();
+            assert!(metrics.contains("aigaq_damaged_reads_total 1"), "{metrics}");
+            if metrics.contains("aigaq_exports_total{result=\"done\"} 1") && metrics.contains("aigaq_exports_open 0") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted).await.expect("the export is not counted");
 }
 
 #[tokio::test]
