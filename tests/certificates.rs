@@ -621,6 +621,7 @@ async fn of_all_certificates_that_are_wrong_in_one_way_none_gets_in() {
         assert!(site.handshakes(reason) > 0, "nobody was refused as {reason}");
     }
     assert_eq!(site.welcomes(own.chain(&key, |_| {}, &[]), &key).await, Ok(()), "and the right one still gets in");
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -643,6 +644,7 @@ async fn a_new_list_counts_within_seconds_and_a_broken_one_changes_nothing() {
     // The first refusal may have met a session that was open already.
     assert!(site.welcomes(chain, &key).await.is_err());
     assert!(site.handshakes("revoked") > 0);
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -663,6 +665,7 @@ async fn whom_a_new_list_names_loses_the_connection_that_it_has_and_nobody_else_
     };
     assert_eq!(why.error_code.into_inner(), u64::from(aigaq_proto::close::Code::Identity.value()));
     assert!(unlisted.connection.close_reason().is_none());
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

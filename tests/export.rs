@@ -240,6 +240,7 @@ async fn an_export_is_checked_with_tools_that_know_nothing_of_this_project() {
     the_verifier_agrees(site.home.path(), &bundle, &whole);
     let key = site.home.path().join("data").join("export.key");
     assert_eq!(std::fs::metadata(key).unwrap().permissions().mode() & 0o777, 0o600);
+    site.stop().await;
 }
 
 /// `aigaq verify` on the ZIP, on the directory, with the trust of a court and that of a stranger, and after one bit was flipped.
@@ -279,6 +280,67 @@ fn the_verifier_agrees(home: &Path, bundle: &Path, whole: &str) {
     let hurt: Vec<_> = report.recorders.iter().filter(|one| one.verdict == Verdict::NotAuthentic).collect();
     assert_eq!(hurt.len(), 1, "the other recorder is not harmed");
     assert!(matches!(hurt[0].findings[..], [one] if one.what == What::AlteredPayload && one.first == one.last));
+}
+
+/// Makes the manifest, the sums and the signature agree with the files again, as an exporter can that lies.
+#[track_caller]
+fn reseal(bundle: &Path, key: &Path) {
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(bundle.join("manifest.json")).unwrap()).unwrap();
+    for file in manifest["files"].as_array_mut().unwrap() {
+        let bytes = std::fs::read(bundle.join(file["path"].as_str().unwrap())).unwrap();
+        file["bytes"] = json!(bytes.len());
+        file["sha256"] = json!(aigaq_proto::Digest::of(&bytes).to_string());
+    }
+    std::fs::write(bundle.join("manifest.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    tool(bundle, &["sh", "-c", "cut -c67- SHA256SUMS | xargs sha256sum > sums && mv sums SHA256SUMS"]);
+    let sign = ["-sign", key.to_str().unwrap(), "-out", "manifest.sig", "manifest.json"];
+    tool(bundle, &[&["openssl", "dgst", "-sha256"][..], &sign].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exporter_that_changes_what_the_recorder_signed_or_the_log_has_is_found_out() {
+    use aigaq_proto::verdict::{Verdict, What};
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let site = Site::open(home).await;
+    let recorder = site.record("recorder", BEGIN, &footage, &[]).await;
+    let job = site.order(&[&recorder]).await;
+    let bundle = site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await;
+    let key = site.home.path().join("data").join("export.key");
+    let chain = bundle.join(format!("chain/{recorder}.jsonl"));
+    let sound = std::fs::read_to_string(&chain).unwrap();
+    let lines: Vec<&str> = sound.lines().collect();
+    let changed = |number: usize, change: &dyn Fn(&mut Value)| {
+        let mut line: Value = serde_json::from_str(lines[number]).unwrap();
+        change(&mut line);
+        let mut all: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        all[number] = line.to_string();
+        all.join("\n") + "\n"
+    };
+    let without = |number: usize| [&lines[..number], &lines[number + 1..]].concat().join("\n") + "\n";
+    let field = |name: &'static str, by: u64| changed(3, &|line| line[name] = json!(line[name].as_u64().unwrap() + by));
+    let first = |name: &'static str| {
+        changed(3, &|line| line[name] = serde_json::from_str::<Value>(lines[2]).unwrap()[name].clone())
+    };
+    let mut judged = std::collections::BTreeSet::new();
+    for (what, text, verdict) in [
+        ("nothing", sound.clone(), Verdict::Authentic),
+        ("when a link arrived", field("received_at", 1), Verdict::NotAuthentic),
+        ("where the log has it", field("log_index", 1), Verdict::NotAuthentic),
+        ("whose signature it is", first("signature"), Verdict::NotAuthentic),
+        ("what was signed", first("header"), Verdict::NotAuthentic),
+        ("that it was there", without(3), Verdict::NotAuthentic),
+    ] {
+        std::fs::write(&chain, text).unwrap();
+        reseal(&bundle, &key);
+        let report = aigaq::verify::verify(&bundle, None).unwrap();
+        assert_eq!(report.verdict, verdict, "{what}: {}", report.text());
+        judged.extend(report.recorders[0].findings.iter().map(|finding| format!("{:?}", finding.what)));
+    }
+    for what in [What::BadSignature, What::Dropped] {
+        assert!(judged.contains(&format!("{what:?}")), "{what:?} is not in {judged:?}");
+    }
+    site.stop().await;
 }
 
 /// Flips in each kind of file; `AIGAQ_FLIPS` multiplies them for a longer campaign.
@@ -331,6 +393,7 @@ async fn a_flipped_bit_in_any_file_of_a_bundle_is_noticed_and_harms_no_neighbour
         std::fs::write(&path, bytes).unwrap();
     }
     assert!(flipped >= 1_000 && kinds.len() >= 12, "{flipped} flips in {kinds:?}");
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -379,6 +442,7 @@ async fn the_command_says_by_its_exit_code_what_a_bundle_is_worth() {
         let why = String::from_utf8(why).unwrap();
         assert!(code == 5 && said.is_empty() && why.lines().count() == 1, "{code} {said} {why}");
     }
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -396,6 +460,7 @@ async fn a_bundle_is_still_there_after_a_restart_and_one_that_was_ordered_before
     site.unpacked(&first).await;
     let bundle = site.unpacked(&second).await;
     tool(&bundle, &["sha256sum", "-c", "SHA256SUMS"]);
+    site.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,6 +501,7 @@ async fn a_clip_shows_the_frames_of_its_range_and_no_other_and_holds_the_segment
     assert_eq!(part.status(), 206);
     assert_eq!(part.bytes().await.unwrap(), whole[100..=5000]);
     assert_eq!(get(url).header("if-none-match", &tag).send().await.unwrap().status(), 304);
+    site.stop().await;
 }
 
 /// What is common to the certificates of an existing CA.
@@ -503,4 +569,5 @@ async fn the_certificates_and_the_revocation_lists_of_an_existing_ca_are_there_a
     tool(&bundle, &["openssl", "crl", "-inform", "DER", "-in", list, "-out", "list.pem"]);
     let with_list = ["-CAfile", "verify/anchors.pem", "-crl_check", "-CRLfile", "list.pem"];
     tool(&bundle, &[&["openssl", "verify"][..], &with_list, &[&format!("certs/{id}.pem")]].concat());
+    site.stop().await;
 }

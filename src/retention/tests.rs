@@ -383,6 +383,26 @@ fn a_hold_that_was_placed_wins_against_a_deletion_under_way() {
 }
 
 #[test]
+fn a_hold_that_comes_between_the_look_and_the_decision_is_looked_for_again() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Patrol");
+    rig.record(recorder, 1);
+    rig.to(DAY + 17);
+    let begin = at(DAY);
+    let mut looks = 0;
+    let decided = rig.retention.decide(DAY + 10, DAY + 18, |claims, _| {
+        looks += 1;
+        if looks == 1 {
+            rig.retention.hold(recorder, begin + 4 * SECOND..begin + 5 * SECOND, act("token:a", begin)).unwrap();
+        }
+        rig.store.condemn_before(DAY + 11, claims)
+    });
+    assert!(decided.unwrap() && looks == 2, "{looks} looks");
+    rig.to(DAY + 18);
+    assert_eq!(rig.seen(recorder, 1..11), [5]);
+}
+
+#[test]
 fn what_was_deleted_comes_back_within_seven_days_and_not_after() {
     let rig = Rig::new();
     let recorder = rig.recorder(1, "Patrol");
