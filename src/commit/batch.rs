@@ -3,8 +3,9 @@
 //! A batch ends when it reaches its size, when its first link has waited its age, or when nothing has arrived for the
 //! idle bound. While one batch is being committed the next one gathers in the queue, and a lone link waits no longer than the
 //! idle bound. While payload arrives so fast that batches can become *bulk*, large enough for the store to write them to disk once
-//! instead of twice, a batch that grows as fast is given a longer age: at full load that saves half of the disk's work. Below
-//! that pace nobody waits, however much has gathered while the batch before was being committed.
+//! instead of twice, a batch that grows is given a longer age: at full load that saves half of the disk's work. Below
+//! that pace nobody waits, however much has gathered while the batch before was being committed. The pace is a mean, so the longer
+//! age has room for lulls: a batch cut short in one would be written twice.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ pub struct Policy {
 
 /// Over how long the pace is a mean.
 const PACE_MEMORY: Duration = Duration::from_millis(250);
+/// Payload arrives at the pace of bulk when it fills a bulk batch in this time.
+const BULK_WITHIN: Duration = Duration::from_millis(25);
 
 /// How fast payload has arrived of late.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -43,12 +46,11 @@ impl Pace {
         self.at = Some(now);
     }
 
-    /// Whether batches can become bulk within their longer age and the time that the commit before took, in which they gather
-    /// too: a quarter of the longer age.
+    /// Whether payload arrives so fast that a batch becomes bulk in 25 ms.
     #[must_use]
     pub fn is_bulk(&self, policy: &Policy, now: Instant) -> bool {
         let per_s = self.remembered(now) / PACE_MEMORY.as_secs_f64();
-        per_s * (policy.bulk_age_max * 5 / 4).as_secs_f64() >= policy.bulk_bytes as f64
+        per_s * BULK_WITHIN.as_secs_f64() >= policy.bulk_bytes as f64
     }
 
     fn remembered(&self, now: Instant) -> f64 {
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_that_of_bulk_from_a_batch_in_the_longer_age_and_a_commit_on() {
+    fn the_pace_is_that_of_bulk_from_a_batch_in_25_ms_on() {
         // 500 bytes in 25 ms are 10 bytes in 500 us.
         let (pace_above, now) = pace(450);
         assert!(pace_above.is_bulk(&POLICY, now));
@@ -217,6 +219,20 @@ mod tests {
             }
             assert!(!pace.is_bulk(&POLICY, now), "200 bytes in 16 ms");
         }
+    }
+
+    #[test]
+    fn a_lull_does_not_cut_a_batch_short_that_would_have_become_bulk() {
+        let policy = Policy { bulk_age_max: Duration::from_millis(60), ..POLICY };
+        let (pace, now) = pace(400);
+        let mut batch = Batch::begin(250, now, pace.is_bulk(&policy, now));
+        assert_eq!(
+            batch.next(&policy, at(now, 25_000)),
+            Next::TakeUntil(at(now, 30_000)),
+            "later than 500 bytes take at this pace"
+        );
+        batch.add(250, at(now, 29_000));
+        assert_eq!(batch.next(&policy, at(now, 29_000)), Next::Commit);
     }
 
     #[test]
