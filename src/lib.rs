@@ -4,7 +4,8 @@
 //! The rooms, in the order in which a segment passes them: [`ingest`] (QUIC in) → [`commit`] (one writer, one sync for many) →
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
-//! recorders in the field both tell and ask [`fleet`]. what anybody does [`audit`] writes down,
+//! recorders in the field both tell and ask [`fleet`]. who may see what [`access`] decides,
+//! what anybody does [`audit`] writes down,
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
 //! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`witness`] cosigns the logs of others,
@@ -15,6 +16,8 @@
 //! a room of the server. The feature `verify` alone makes the program of whoever checks bundles: [`verify`] and [`bundle`].
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "server")]
+pub mod access;
 #[cfg(feature = "server")]
 pub mod audit;
 #[cfg(feature = "verify")]

@@ -18,6 +18,8 @@ mod footage;
 mod listener;
 #[path = "api/log.rs"]
 mod log;
+#[path = "api/matrix.rs"]
+mod matrix;
 #[path = "api/playback.rs"]
 mod playback;
 #[path = "api/problems.rs"]

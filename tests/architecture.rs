@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("est", &[]),
     ("log", &["store"]),
+    ("access", &["store"]),
     ("audit", &["store"]),
     ("fleet", &["store"]),
     ("retention", &["store"]),
@@ -24,7 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("enrol", &["est", "http", "log", "store"]),
     ("ingest", &["commit", "enrol", "fleet", "log", "store"]),
     ("export", &["bundle", "enrol", "est", "log", "store"]),
-    ("lookup", &["audit", "enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
+    ("lookup", &["access", "audit", "enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
     ("recorder", &["est", "media"]),
     ("check", &["log", "store"]),
     ("witness", &["enrol", "http"]),
@@ -111,4 +112,17 @@ fn only_the_store_knows_the_engine() {
         .map(|(_, path, _)| path)
         .collect();
     assert!(strangers.is_empty(), "files outside store/ that use rocksdb: {strangers:?}");
+}
+
+#[test]
+fn payloads_are_read_for_whoever_has_leave_to_watch_alone() {
+    let strangers: Vec<_> = sources()
+        .into_iter()
+        .filter(|(room, path, text)| {
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            room == "lookup" && !path.ends_with("footage.rs") && code.contains("store.body(")
+        })
+        .map(|(_, path, _)| path)
+        .collect();
+    assert!(strangers.is_empty(), "files of lookup/ that read payloads past footage.rs: {strangers:?}");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use aigaq::access::{Access, Grants};
 use aigaq::fleet::Fleet;
 use aigaq::log::{Identity, Log};
 use aigaq::store::records::{
@@ -36,7 +37,9 @@ pub async fn run() {
     let reader = Arc::new(Log::open(store.clone(), Identity::ephemeral().unwrap(), None).unwrap().reader());
     let metrics = lookup::Metrics::register(&prometheus::Registry::new()).unwrap();
     let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
-    let router = lookup::router(lookup::State::new(store, reader, TOKEN, clock, metrics, fleet).unwrap());
+    let access = Access::default();
+    access.admit(TOKEN, "bench", Grants::everything()).unwrap();
+    let router = lookup::router(lookup::State::new(store, reader, access, clock, metrics, fleet).unwrap());
     let request = Request::get("/v1/reports/dark?day=2026-01-01&format=csv");
     let request = request.header(header::AUTHORIZATION, format!("Bearer {TOKEN}")).body(axum::body::Body::empty());
     let began = Instant::now();

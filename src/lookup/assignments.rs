@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{self, FromJson, FromPath, FromQuery, recorder_id};
 use super::state::State;
 use super::time;
-use super::viewer::Viewer;
+use super::viewer::{Assign, Find, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::{Assigned, Assignment};
 use crate::store::records::AssignmentRecord;
@@ -200,16 +199,14 @@ pub(super) async fn list(
     if limit == 0 || limit > PAGE_MAX {
         return Err(Problem::invalid(format!("limit must be between 1 and {PAGE_MAX}")));
     }
-    let page = viewer.evidence().ask(move |store| {
-        require(store, id)?;
-        match at {
-            Some(at) => {
-                let holds = state.fleet.assigned_at(id, at)?;
-                let range = holds.map_or(0..0, |holds| holds.from..holds.from.saturating_add(1));
-                page(store, id, range, 1)
-            }
-            None => page(store, id, after.map_or(0, |after| after.saturating_add(1))..Micros::MAX, limit),
+    let permit = viewer.of::<Find>(id).await?;
+    let page = permit.evidence().ask(move |store| match at {
+        Some(at) => {
+            let holds = state.fleet.assigned_at(id, at)?;
+            let range = holds.map_or(0..0, |holds| holds.from..holds.from.saturating_add(1));
+            page(store, id, range, 1)
         }
+        None => page(store, id, after.map_or(0, |after| after.saturating_add(1))..Micros::MAX, limit),
     });
     Ok(Json(page.await?))
 }
@@ -226,12 +223,15 @@ pub(super) async fn who(
 ) -> Result<Json<WhoDocument>, Problem> {
     let at = time::parse("at", &query.at)?;
     let label = query.label.clone();
-    let found = viewer.evidence().ask(move |store| {
+    let scope = viewer.over::<Find>().await?;
+    let evidence = scope.evidence().clone();
+    let found = evidence.ask(move |store| {
         let mut bears = false;
         let mut found = Vec::new();
         for record in store.recorders() {
             let record = record?;
-            let wanted = record.label == query.label
+            let wanted = scope.sees(&record)
+                && record.label == query.label
                 && query.department.as_ref().is_none_or(|department| record.department == *department);
             if wanted {
                 bears = true;
@@ -278,13 +278,11 @@ async fn change(
     });
     let wanted = wanted.transpose()?;
     let (actor, fleet) = (viewer.actor().to_owned(), state.fleet);
-    let changed = viewer.evidence().ask(move |store| {
-        require(store, id)?;
-        match &wanted {
-            Some(wanted) if is_new => fleet.assign(id, wanted, &actor),
-            Some(wanted) => fleet.correct(id, wanted, &actor),
-            None => fleet.withdraw(id, from, &actor),
-        }
+    let permit = viewer.of::<Assign>(id).await?;
+    let changed = permit.evidence().ask(move |_| match &wanted {
+        Some(wanted) if is_new => fleet.assign(id, wanted, &actor),
+        Some(wanted) => fleet.correct(id, wanted, &actor),
+        None => fleet.withdraw(id, from, &actor),
     });
     match changed.await? {
         Assigned::Done(record) if is_new => {

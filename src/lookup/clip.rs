@@ -22,11 +22,10 @@ use super::coverage::RangeQuery;
 use super::exact::{self, Exact};
 use super::footage::{self, DAYS_MAX, MEDIA_TYPE, TimelineSegment, entries};
 use super::problem::{Problem, RecordingRange};
-use super::recorders::require;
 use super::request::{FromPath, FromQuery, MediaFile, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::{Evidence, Viewer};
+use super::viewer::{Permit, Viewer, Watch};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::media::clip::{Plan, Slice};
 use crate::store::Store;
@@ -42,7 +41,6 @@ const CLIP: HeaderName = HeaderName::from_static("aigaq-clip");
 
 /// What a clip is made of.
 struct Clip {
-    recorder: RecorderId,
     parts: Vec<Part>,
     plan: Plan,
     digest: Digest,
@@ -94,15 +92,18 @@ pub(super) async fn clip(
 ) -> Result<Response, Problem> {
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
-    let segments = match viewer.evidence().ask(move |store| select(store, id, range)).await? {
+    let permit = viewer.of::<Watch>(id).await?;
+    let evidence = permit.evidence();
+    let segments = match evidence.ask(move |store| select(store, id, range)).await? {
         Selected::One(segments) => segments,
         Selected::Several(recordings) => return Err(Problem::several(recordings)),
     };
     let clip = {
-        let _room = viewer.evidence().room(exact::ROOM_BYTES).await?;
-        let made = viewer.evidence().ask(move |store| match exact::of(store, &state.clips, id, range, &segments)? {
-            Some(exact) => Ok(Clip::exact(id, &exact)),
-            None => assemble(store, id, &segments),
+        let _room = evidence.room(exact::ROOM_BYTES).await?;
+        let permit = permit.clone();
+        let made = evidence.ask(move |store| match exact::of(store, &state.clips, &permit, range, &segments)? {
+            Some(exact) => Ok(Clip::exact(&exact)),
+            None => assemble(store, &permit, &segments),
         });
         made.await?
     };
@@ -115,7 +116,7 @@ pub(super) async fn clip(
         Wanted::Part(part) => part.clone(),
     };
     let slices: Vec<Slice> = clip.plan.slices(part).collect();
-    let mut parts = Parts { clip, slices: slices.into_iter(), evidence: viewer.evidence().clone(), held: None };
+    let mut parts = Parts { clip, slices: slices.into_iter(), permit: permit.clone(), held: None };
     parts.advance().await?;
     let body = if method == Method::HEAD { Body::empty() } else { Body::from_stream(stream::try_unfold(parts, next)) };
     let mut response = content.answer(&wanted, body);
@@ -124,17 +125,16 @@ pub(super) async fn clip(
 }
 
 impl Clip {
-    fn exact(recorder: RecorderId, exact: &Exact) -> Self {
+    fn exact(exact: &Exact) -> Self {
         let lengths = std::iter::once(exact.head.len() as u64).chain(exact.segments.iter().map(|(_, length)| *length));
         let links = exact.segments.iter().map(|(sequence, _)| Part::Link(MediaFile::Segment(*sequence)));
         let parts = std::iter::once(Part::Head(exact.head.clone())).chain(links);
-        Self { recorder, plan: Plan::new(lengths), parts: parts.collect(), digest: exact.digest, is_exact: true }
+        Self { plan: Plan::new(lengths), parts: parts.collect(), digest: exact.digest, is_exact: true }
     }
 }
 
 /// Looks up the segments in the range; blocks.
 fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
-    require(store, id)?;
     let mut segments = Vec::new();
     for entry in entries(store, id, range) {
         segments.extend(TimelineSegment::of(&entry?));
@@ -165,9 +165,10 @@ fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
 }
 
 /// The clip of whole segments.
-fn assemble(store: &Store, id: RecorderId, segments: &[TimelineSegment]) -> Result<Clip> {
+fn assemble(store: &Store, permit: &Permit<Watch>, segments: &[TimelineSegment]) -> Result<Clip> {
+    let id = permit.id();
     let recording = segments.first().map_or(0, |segment| segment.recording);
-    let init = match footage::find(store, id, MediaFile::Init(recording)) {
+    let init = match footage::find(store, permit, MediaFile::Init(recording)) {
         Err(error) if error.kind() == Kind::NotFound => {
             return Err(Error::new(Kind::NotFound, "the recording's initialisation segment has not arrived"));
         }
@@ -198,7 +199,7 @@ fn assemble(store: &Store, id: RecorderId, segments: &[TimelineSegment]) -> Resu
         lengths.push(*length);
     }
     let (plan, digest) = (Plan::new(lengths), Digest(hasher.finalize().into()));
-    Ok(Clip { recorder: id, parts, plan, digest, is_exact: false })
+    Ok(Clip { parts, plan, digest, is_exact: false })
 }
 
 /// The ranges of sequences that hold those that are wanted, and few others.
@@ -233,7 +234,7 @@ fn recordings(segments: &[TimelineSegment], range: TimeRange) -> Vec<RecordingRa
 struct Parts {
     clip: Clip,
     slices: std::vec::IntoIter<Slice>,
-    evidence: Evidence,
+    permit: Permit<Watch>,
     held: Option<Held>,
 }
 
@@ -242,19 +243,20 @@ impl Parts {
     async fn advance(&mut self) -> Result<()> {
         self.held = None;
         let Some(Slice { part, bytes: range }) = self.slices.next() else { return Ok(()) };
-        let id = self.clip.recorder;
+        let evidence = self.permit.evidence();
         let file = match self.clip.parts.get(part) {
             Some(Part::Link(file)) => *file,
             Some(Part::Head(head)) => {
-                let room = self.evidence.room(head.len() as u64).await?;
+                let room = evidence.room(head.len() as u64).await?;
                 self.held = Some(Held::new(footage::slice(head, range)?, room));
                 return Ok(());
             }
             None => return Err(Error::new(Kind::Internal, "a clip has fewer parts than its plan")),
         };
-        let found = self.evidence.ask(move |store| footage::find(store, id, file)).await?;
-        let room = self.evidence.room(u64::from(found.header.payload_length)).await?;
-        let bytes: Bytes = self.evidence.ask(move |store| store.body(&found.record)).await?;
+        let permit = self.permit.clone();
+        let found = evidence.ask(move |store| footage::find(store, &permit, file)).await?;
+        let room = evidence.room(u64::from(found.header.payload_length)).await?;
+        let bytes = evidence.ask(move |store| found.payload(store)).await?;
         self.held = Some(Held::new(footage::slice(&bytes, range)?, room));
         Ok(())
     }

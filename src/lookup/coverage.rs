@@ -12,12 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::explain::{Gaps, Known};
 use super::footage;
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{FromPath, FromQuery, recorder_id};
 use super::span::{Builder, Cause, Coverage, Missing, Tail};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Find, Permit, Viewer};
 use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::store::engine::Direction;
@@ -146,11 +145,19 @@ pub(super) async fn coverage(
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
     let now = state.clock.now();
-    Ok(Json(viewer.evidence().ask(move |store| document(store, &state.fleet, id, range, now)).await?))
+    let permit = viewer.of::<Find>(id).await?;
+    let evidence = permit.evidence().clone();
+    Ok(Json(evidence.ask(move |store| document(store, &state.fleet, &permit, range, now)).await?))
 }
 
-fn document(store: &Store, fleet: &Fleet, id: RecorderId, range: TimeRange, now: Micros) -> Result<CoverageDocument> {
-    require(store, id)?;
+fn document(
+    store: &Store,
+    fleet: &Fleet,
+    permit: &Permit<Find>,
+    range: TimeRange,
+    now: Micros,
+) -> Result<CoverageDocument> {
+    let id = permit.id();
     let Coverage { spans, holes, marks, missing } = of(store, fleet, id, range, Some(now))?;
     let spans = spans.into_iter().map(|span| {
         let clock = store.link(id, span.first_sequence)?.and_then(|link| link.clock);

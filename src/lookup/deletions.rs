@@ -10,11 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::holds;
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{FromJson, FromQuery, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Report, Undo, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::retention::{self, Line, Planned, UNDO_DAYS};
 use crate::store::policy::day_of;
@@ -156,7 +155,8 @@ pub(super) async fn preview(
 ) -> Result<Json<PreviewDocument>, Problem> {
     let tomorrow = day_of(state.clock.now()).saturating_add(1);
     let day = query.day.as_deref().map(time::parse_day).transpose()?.unwrap_or(tomorrow);
-    let seen = viewer.evidence().ask(move |store| retention::preview(store, day)).await?;
+    let scope = viewer.whole::<Report>().await?;
+    let seen = scope.evidence().ask(move |store| retention::preview(store, day)).await?;
     Ok(Json(PreviewDocument {
         day: time::format_day(day),
         hide_bytes: seen.hidden_bytes,
@@ -172,7 +172,8 @@ pub(super) async fn preview(
     responses((status = 200, body = DeletionList), (status = "default", response = Problem)),
     security(("token" = [])))]
 pub(super) async fn list(viewer: Viewer) -> Result<Json<DeletionList>, Problem> {
-    let days = viewer.evidence().ask(|store| store.days(0..u32::MAX).collect::<Result<Vec<_>>>()).await?;
+    let scope = viewer.whole::<Report>().await?;
+    let days = scope.evidence().ask(|store| store.days(0..u32::MAX).collect::<Result<Vec<_>>>()).await?;
     let deletions = days.into_iter().rev().take(LISTED_MAX).map(|(day, record)| DeletionDocument {
         last_day: time::format_day(day),
         hidden_at: time::format(record.hidden_at),
@@ -202,14 +203,12 @@ pub(super) async fn undo(
         return Err(Problem::invalid(format!("days must be from 1 to {UNDO_DAYS_MAX}")));
     }
     let act = holds::act(&viewer, &state, new.reason)?;
+    let permit = viewer.of::<Undo>(recorder).await?;
     let (from, to) = (time::format(range.from), time::format(range.to));
     let entry = viewer.entry(Event::Deletion, format!("undo the deletion of {recorder} from {from} to {to}"));
     state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
-    let undone = viewer.evidence().ask(move |store| {
-        require(store, recorder)?;
-        retention.undo(recorder, range.from..range.to, days, act)
-    });
+    let undone = permit.evidence().ask(move |_| retention.undo(recorder, range.from..range.to, days, act));
     let undone = undone.await?.ok_or_else(|| {
         Error::new(Kind::NotFound, "nothing of the range is within its seven days: it was not deleted, or it is gone")
     })?;

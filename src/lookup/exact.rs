@@ -8,13 +8,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aigaq_proto::limits::DURATION_US_MAX;
-use aigaq_proto::{Content as LinkContent, Digest, RecorderId, Sequence};
+use aigaq_proto::{Content as LinkContent, Digest, Sequence};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::footage::{self, Found, TimelineSegment};
 use super::request::MediaFile;
 use super::time::TimeRange;
+use super::viewer::{Permit, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::media::exact::Indexer;
 use crate::store::Store;
@@ -75,7 +76,7 @@ struct Candidate {
 pub(super) fn of(
     store: &Store,
     kept: &Kept,
-    id: RecorderId,
+    permit: &Permit<Watch>,
     range: TimeRange,
     segments: &[TimelineSegment],
 ) -> Result<Option<Arc<Exact>>> {
@@ -84,12 +85,12 @@ pub(super) fn of(
     if segments.len() > SEGMENTS_MAX || bytes > BYTES_MAX {
         return Ok(None);
     }
-    let init = match footage::find(store, id, MediaFile::Init(recording)) {
+    let init = match footage::find(store, permit, MediaFile::Init(recording)) {
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
         found => found?,
     };
-    let Ok(mut indexer) = Indexer::new(store.body(&init.record)?) else { return Ok(None) };
-    let candidates = candidates(store, id, range, recording, segments)?;
+    let Ok(mut indexer) = Indexer::new(init.payload(store)?) else { return Ok(None) };
+    let candidates = candidates(store, permit, range, recording, segments)?;
     let mut hasher = Sha256::new_with_prefix(VERSION);
     hasher.update(range.from.to_be_bytes());
     hasher.update(range.to.to_be_bytes());
@@ -101,7 +102,7 @@ pub(super) fn of(
     }
     let mut pushed = Vec::with_capacity(candidates.len());
     for Candidate { found, asked_for } in candidates {
-        let body = match store.body(&found.record) {
+        let body = match found.payload(store) {
             Err(error) if !asked_for && matches!(error.kind(), Kind::Damaged | Kind::NotFound) => continue,
             body => body?,
         };
@@ -121,11 +122,12 @@ pub(super) fn of(
 /// The segments, with those before them that decoding needs and the one after them: sound does not end where pictures do.
 fn candidates(
     store: &Store,
-    id: RecorderId,
+    permit: &Permit<Watch>,
     range: TimeRange,
     recording: Sequence,
     segments: &[TimelineSegment],
 ) -> Result<Vec<Candidate>> {
+    let id = permit.id();
     let mut around = Vec::new();
     let begin = segments.iter().map(|segment| segment.captured_at).min().unwrap_or(range.from);
     let of_recording = |entry: crate::store::TimelineEntry| {
@@ -151,7 +153,7 @@ fn candidates(
     sequences.sort_unstable();
     let mut candidates = Vec::with_capacity(sequences.len());
     for sequence in sequences {
-        let found = footage::find(store, id, MediaFile::Segment(sequence))?;
+        let found = footage::find(store, permit, MediaFile::Segment(sequence))?;
         if !matches!(found.header.content, LinkContent::Media { recording: of, .. } if of == recording) {
             return Err(Error::new(Kind::Damaged, "the timeline and a link do not agree"));
         }

@@ -21,7 +21,7 @@ use super::pulls::idempotency_key;
 use super::request::{self, FromJson, FromPath, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Evidence, Export, Fetch, Permit, Verb, Viewer};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::export::{Bundle, Exports, Hole, Holes, Order, Ordered, Progress, Record, State as JobState};
 use crate::fleet::Fleet;
@@ -37,6 +37,8 @@ const REASON_CHARS_MAX: usize = 500;
 /// Piece of a bundle that is read at a time, bytes.
 const PIECE_BYTES: usize = 64 * 1024;
 const MEDIA_TYPE: &str = "application/zip";
+/// What is said of an export that is not there, or not for the one who asks.
+const ABSENT: &str = "there is no such export";
 
 /// An export that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -191,13 +193,16 @@ pub(super) async fn create(
         reason: request::words("reason", new.reason, REASON_CHARS_MAX)?,
         operator: viewer.actor().to_owned(),
     };
+    let ids = order.recorders.iter().map(|id| recorder_id(id)).collect::<Result<Vec<_>>>()?;
+    let permits = viewer.each::<Export>(&ids, "no such recorder is enrolled").await?;
+    let evidence = evidence(&permits)?;
     let exports = exports(&state)?;
     let action =
         format!("export from {} to {} for {}", time::format(order.from), time::format(order.to), order.purpose,);
     let entry = viewer.entry(Event::Export, action);
     state.trail.write(entry.about(order.recorders.join(" ")).because(order.reason.clone())).await?;
     let key = idempotency_key(&headers)?.map(Digest::of);
-    let record = match viewer.evidence().ask(move |_| exports.order(order, key)).await? {
+    let record = match evidence.ask(move |_| exports.order(order, key)).await? {
         Ordered::New(record) | Ordered::Again(record) => record,
         Ordered::OtherOrder => {
             let detail = "the idempotency key came with another request before";
@@ -213,9 +218,20 @@ pub(super) async fn create(
 #[utoipa::path(get, operation_id = "list_exports", path = "/v1/exports", tag = "exports",
     responses((status = 200, body = ExportList), (status = "default", response = Problem)),
     security(("token" = [])))]
-pub(super) async fn list(_viewer: Viewer, Shared(state): Shared<State>) -> Result<Json<ExportList>, Problem> {
-    let all = exports(&state)?.list().into_iter().map(|(record, progress)| document(record, progress));
-    Ok(Json(ExportList { exports: all.collect() }))
+pub(super) async fn list(viewer: Viewer, Shared(state): Shared<State>) -> Result<Json<ExportList>, Problem> {
+    let scope = viewer.over::<Export>().await?;
+    let (all, evidence) = (exports(&state)?.list(), scope.evidence().clone());
+    let listed = evidence.ask(move |store| {
+        let mut glance = scope.glance();
+        let mut listed = Vec::new();
+        for (record, progress) in all {
+            if glance.sees_each(store, &recorders(&record))? {
+                listed.push(document(record, progress));
+            }
+        }
+        Ok(listed)
+    });
+    Ok(Json(ExportList { exports: listed.await? }))
 }
 
 /// One export.
@@ -224,10 +240,11 @@ pub(super) async fn list(_viewer: Viewer, Shared(state): Shared<State>) -> Resul
     responses((status = 200, body = ExportDocument), (status = "default", response = Problem)),
     security(("token" = [])))]
 pub(super) async fn one(
-    _viewer: Viewer,
+    viewer: Viewer,
     Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
 ) -> Result<Json<ExportDocument>, Problem> {
+    granted::<Export>(&viewer, &state, &id).await?;
     let (record, progress) = exports(&state)?.get(&id)?;
     Ok(Json(document(record, progress)))
 }
@@ -242,8 +259,9 @@ pub(super) async fn cancel(
     Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
 ) -> Result<Json<ExportDocument>, Problem> {
+    let permits = granted::<Export>(&viewer, &state, &id).await?;
     let exports = exports(&state)?;
-    let record = viewer.evidence().ask(move |_| exports.cancel(&id)).await?;
+    let record = evidence(&permits)?.ask(move |_| exports.cancel(&id)).await?;
     Ok(Json(document(record, Progress::default())))
 }
 
@@ -259,12 +277,13 @@ pub(super) async fn cancel(
         (status = "default", response = Problem)),
     security(("token" = [])))]
 pub(super) async fn bundle(
-    _viewer: Viewer,
+    viewer: Viewer,
     Shared(state): Shared<State>,
     method: Method,
     headers: HeaderMap,
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
+    granted::<Fetch>(&viewer, &state, &id).await?;
     let (bundle, path) = exports(&state)?.file(&id)?;
     // The manifest names its export and every file, so that no two bundles have the same.
     let content = Content { media_type: MEDIA_TYPE, digest: bundle.manifest, length: bundle.bytes };
@@ -291,6 +310,23 @@ async fn read(path: &std::path::Path, part: std::ops::Range<u64>) -> Result<Body
     };
     let file = opened.await.context(Kind::NotFound, "the bundle is not there any more")?;
     Ok(Body::from_stream(ReaderStream::with_capacity(file, PIECE_BYTES)))
+}
+
+/// Leave to do `V` to every recorder of an export.
+async fn granted<V: Verb>(viewer: &Viewer, state: &State, id: &str) -> Result<Vec<Permit<V>>, Problem> {
+    let there = exports(state)?.get(id).map(|(record, _)| recorders(&record)).unwrap_or_default();
+    viewer.each::<V>(&there, ABSENT).await
+}
+
+/// What may be asked by whoever has leave for the recorders of an export, of which there is always one.
+fn evidence<V>(permits: &[Permit<V>]) -> Result<Evidence> {
+    let first = permits.first().map(|permit| permit.evidence().clone());
+    first.ok_or_else(|| Error::new(Kind::NotFound, ABSENT))
+}
+
+/// The recorders of an export.
+fn recorders(record: &Record) -> Vec<RecorderId> {
+    record.order.recorders.iter().filter_map(|id| recorder_id(id).ok()).collect()
 }
 
 fn exports(state: &State) -> Result<Arc<Exports>> {

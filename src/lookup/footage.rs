@@ -1,6 +1,7 @@
 //! From a recorder and a sequence to the bytes of a link: shared by playback, live view and clips.
 //!
 //! A link is looked up under its recorder's key, so that one recorder's playlist can never show another's footage.
+//! Whoever wants any needs leave to watch that recorder, and this is the only file of the room that reads payloads.
 //! Bytes leave only after the store has compared their digest with the signed header.
 
 use aigaq_proto::limits::DURATION_US_MAX;
@@ -11,10 +12,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::content::{Content, Held, Wanted};
-use super::recorders::require;
 use super::request::MediaFile;
 use super::time::TimeRange;
-use super::viewer::Evidence;
+use super::viewer::{Permit, Watch};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::engine::Direction;
 use crate::store::records::{LinkRecord, TimelineKind};
@@ -30,10 +30,18 @@ pub(super) struct Found {
     /// What the link says.
     pub(super) header: LinkHeader,
     /// How it is stored.
-    pub(super) record: LinkRecord,
+    record: LinkRecord,
 }
 
 impl Found {
+    /// The link's payload; blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it is not what was received, [`Kind::NotFound`] when it was deleted.
+    pub(super) fn payload(&self, store: &Store) -> Result<Bytes> {
+        store.body(&self.record)
+    }
+
     /// The link's payload as something to ask for.
     #[must_use]
     pub(super) fn content(&self) -> Content {
@@ -48,10 +56,10 @@ impl Found {
 /// The link that a file of a playlist stands for; blocks.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when the recorder is unknown, has no such link or the link is of another kind,
+/// [`Kind::NotFound`] when the recorder has no such link or the link is of another kind,
 /// [`Kind::Damaged`] when its header is not what was received.
-pub(super) fn find(store: &Store, id: RecorderId, file: MediaFile) -> Result<Found> {
-    require(store, id)?;
+pub(super) fn find(store: &Store, permit: &Permit<Watch>, file: MediaFile) -> Result<Found> {
+    let id = permit.id();
     let absent = || Error::new(Kind::NotFound, "the recorder has no such segment");
     let (MediaFile::Init(sequence) | MediaFile::Segment(sequence)) = file;
     let record = store.link(id, sequence)?.ok_or_else(absent)?;
@@ -70,7 +78,13 @@ pub(super) fn find(store: &Store, id: RecorderId, file: MediaFile) -> Result<Fou
 ///
 /// # Errors
 /// [`Kind::Damaged`] when the payload is not what was received.
-pub(super) async fn serve(evidence: &Evidence, found: Found, method: &Method, headers: &HeaderMap) -> Result<Response> {
+pub(super) async fn serve(
+    permit: &Permit<Watch>,
+    found: Found,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    let evidence = permit.evidence();
     let content = found.content();
     let wanted = content.wanted(method, headers);
     let part = match &wanted {
@@ -79,7 +93,7 @@ pub(super) async fn serve(evidence: &Evidence, found: Found, method: &Method, he
         Wanted::Part(part) => part.clone(),
     };
     let room = evidence.room(content.length).await?;
-    let bytes = evidence.ask(move |store| store.body(&found.record)).await?;
+    let bytes = evidence.ask(move |store| found.payload(store)).await?;
     let body = Held::new(slice(&bytes, part)?, room);
     Ok(content.answer(&wanted, Body::new(body)))
 }

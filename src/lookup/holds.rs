@@ -10,11 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{self, FromJson, FromPath, FromQuery, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Find, Hold, Release, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::store::Released;
 use crate::store::records::{Act, Event, HoldRecord};
@@ -25,6 +24,9 @@ const DAYS_MAX: u64 = 36_500;
 const REASON_CHARS_MAX: usize = 500;
 /// Most holds that one answer lists.
 const LISTED_MAX: usize = 10_000;
+
+/// What is said of a hold that is not there, or not for the one who asks.
+const ABSENT: &str = "there is no such hold";
 
 /// Footage that is to be held.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -128,14 +130,12 @@ pub(super) async fn place(
     let recorder = recorder_id(&new.recorder)?;
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
     let act = act(&viewer, &state, new.reason)?;
+    let permit = viewer.of::<Hold>(recorder).await?;
     let (from, to) = (time::format(range.from), time::format(range.to));
     let entry = viewer.entry(Event::Hold, format!("hold {recorder} from {from} to {to}"));
     state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
-    let placed = viewer.evidence().ask(move |store| {
-        require(store, recorder)?;
-        retention.hold(recorder, range.from..range.to, act)
-    });
+    let placed = permit.evidence().ask(move |_| retention.hold(recorder, range.from..range.to, act));
     let document = document(placed.await?);
     let place = [(header::LOCATION, format!("/v1/holds/{}", document.id))];
     Ok((StatusCode::CREATED, place, Json(document)).into_response())
@@ -148,11 +148,14 @@ pub(super) async fn place(
 pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>) -> Result<Json<HoldList>, Problem> {
     let recorder = query.recorder.as_deref().map(recorder_id).transpose()?;
     let wanted = query.state;
-    let holds = viewer.evidence().ask(move |store| {
+    let scope = viewer.over::<Find>().await?;
+    let evidence = scope.evidence().clone();
+    let holds = evidence.ask(move |store| {
+        let mut glance = scope.glance();
         let mut holds = Vec::new();
         for hold in store.holds(recorder) {
             let hold = hold?;
-            if wanted.is_none_or(|wanted| wanted == state_of(&hold)) {
+            if wanted.is_none_or(|wanted| wanted == state_of(&hold)) && glance.sees(store, hold.recorder)? {
                 holds.push(document(hold));
             }
             if holds.len() > LISTED_MAX {
@@ -179,10 +182,11 @@ pub(super) async fn ask(
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
     let act = act(&viewer, &state, new.reason)?;
+    let permit = viewer.one::<Release>(Some(recorder), ABSENT).await?;
     let entry = viewer.entry(Event::Release, format!("ask for the release of hold {id}"));
     state.trail.write(entry.about(id.clone()).because(act.reason.clone())).await?;
     let retention = state.retention()?;
-    let asked = viewer.evidence().ask(move |_| retention.ask_release(recorder, number, act)).await?;
+    let asked = permit.evidence().ask(move |_| retention.ask_release(recorder, number, act)).await?;
     say_released(&viewer, &state, &id, &asked).await?;
     Ok(answer(asked, StatusCode::ACCEPTED))
 }
@@ -199,11 +203,12 @@ pub(super) async fn confirm(
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
     let (recorder, number) = hold_id(&id)?;
+    let permit = viewer.one::<Release>(Some(recorder), ABSENT).await?;
     let entry = viewer.entry(Event::Release, format!("confirm the release of hold {id}"));
     state.trail.write(entry.about(id.clone())).await?;
     let act = Act { at: state.clock.now(), by: viewer.actor().to_string(), reason: String::new() };
     let retention = state.retention()?;
-    let released = viewer.evidence().ask(move |_| retention.confirm_release(recorder, number, act)).await?;
+    let released = permit.evidence().ask(move |_| retention.confirm_release(recorder, number, act)).await?;
     say_released(&viewer, &state, &id, &released).await?;
     Ok(answer(released, StatusCode::OK))
 }
@@ -227,7 +232,7 @@ fn answer(released: Released, status: StatusCode) -> Response {
     let conflict = |text: &str| Problem::new(StatusCode::CONFLICT, text).into_response();
     match released {
         Released::Done(hold) => (status, Json(document(hold))).into_response(),
-        Released::Missing => Problem::from(Error::new(Kind::NotFound, "there is no such hold")).into_response(),
+        Released::Missing => Problem::from(Error::new(Kind::NotFound, ABSENT)).into_response(),
         Released::Over(_) => conflict("the hold was released before"),
         Released::Asked(hold) => {
             let by = hold.asked.map(|asked| asked.by).unwrap_or_default();
@@ -244,7 +249,7 @@ fn answer(released: Released, status: StatusCode) -> Response {
 
 /// Reads `{recorder}-{number}`.
 fn hold_id(text: &str) -> Result<(RecorderId, u64)> {
-    let missing = || Error::new(Kind::NotFound, "there is no such hold");
+    let missing = || Error::new(Kind::NotFound, ABSENT);
     let (recorder, number) = text.rsplit_once('-').ok_or_else(missing)?;
     let number = number.parse().ok().filter(|id: &u64| id.to_string() == number).ok_or_else(missing)?;
     Ok((recorder_id(recorder).map_err(|_| missing())?, number))

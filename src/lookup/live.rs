@@ -16,10 +16,9 @@ use http::{HeaderMap, Method};
 use super::footage::{self, TimelineSegment};
 use super::play::{is_start, listed, playlist_response};
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{FromPath, MediaFile, recorder_id};
 use super::state::State;
-use super::viewer::Viewer;
+use super::viewer::{Permit, Viewer, Watch};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::media::playlist::{self, Segment};
 use crate::store::Store;
@@ -65,9 +64,9 @@ pub(super) async fn index(
     Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
-    let id = recorder_id(&id)?;
-    let numbering = state.numbering;
-    Ok(playlist_response(viewer.evidence().ask(move |store| render(store, &numbering, id)).await?))
+    let permit = viewer.of::<Watch>(recorder_id(&id)?).await?;
+    let (numbering, evidence) = (state.numbering, permit.evidence().clone());
+    Ok(playlist_response(evidence.ask(move |store| render(store, &numbering, &permit)).await?))
 }
 
 /// An initialisation segment (`init-{sequence}.mp4`) or a segment (`seg-{sequence}.m4s`) of the live playlist.
@@ -87,18 +86,20 @@ pub(super) async fn file(
 ) -> Result<Response, Problem> {
     let id = recorder_id(&id)?;
     let file = MediaFile::parse(&file)?;
-    let found = viewer.evidence().ask(move |store| footage::find(store, id, file)).await?;
-    Ok(footage::serve(viewer.evidence(), found, &method, &headers).await?)
+    let permit = viewer.of::<Watch>(id).await?;
+    let of_find = permit.clone();
+    let found = permit.evidence().ask(move |store| footage::find(store, &of_find, file)).await?;
+    Ok(footage::serve(&permit, found, &method, &headers).await?)
 }
 
-fn render(store: &Store, numbering: &Numbering, id: RecorderId) -> Result<String> {
-    require(store, id)?;
+fn render(store: &Store, numbering: &Numbering, permit: &Permit<Watch>) -> Result<String> {
+    let id = permit.id();
     let headers = newest(store, id)?;
     let recording = headers.iter().filter_map(recording_of).max();
     let recording = recording.ok_or_else(|| Error::new(Kind::NotFound, "the recorder has not recorded lately"))?;
     let of_it = |header: &&LinkHeader| recording_of(header) == Some(recording);
     let stopped = headers.iter().filter(of_it).any(|header| matches!(header.content, LinkContent::Stop { .. }));
-    let gap = !is_start(store, id, recording)?;
+    let gap = !is_start(store, permit, recording)?;
     let by_ordinal = numbering.is_by_ordinal(id, &headers);
     let of_it = headers.iter().filter(of_it);
     let mut segments: Vec<Segment> = of_it.filter_map(|header| segment(header, by_ordinal, gap)).collect();

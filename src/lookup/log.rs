@@ -12,7 +12,6 @@
 use std::num::NonZeroU8;
 use std::sync::Mutex;
 
-use aigaq_proto::{link, receipt};
 use axum::extract::State as FromState;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -86,13 +85,9 @@ pub(super) async fn proof(
     if !state.is_within_log_rate() {
         return Err(too_often());
     }
-    let log = std::sync::Arc::clone(&state.log);
-    let text = state.evidence.ask(move |store| {
-        let absent = || Error::new(Kind::NotFound, "there is no such link in the log");
-        let link = store.link(recorder, sequence)?.ok_or_else(absent)?;
-        let entry = receipt::entry(&link::digest(&link.header), link.received_at);
-        log.tlog_proof(&entry, link.log_index, &log.tree_with(link.log_index)?)
-    });
+    let absent = || Error::new(Kind::NotFound, "there is no such link in the log");
+    let (entry, index) = state.behind.logged(recorder, sequence).await?.ok_or_else(absent)?;
+    let text = state.behind.log(&state.log, move |log| log.tlog_proof(&entry, index, &log.tree_with(index)?));
     Ok(answer(text.await?, "text/plain; charset=utf-8", CHANGING))
 }
 
@@ -140,8 +135,7 @@ async fn ask<T: Send + 'static>(
     if !state.is_within_log_rate() {
         return Err(too_often());
     }
-    let log = std::sync::Arc::clone(&state.log);
-    Ok(state.evidence.ask(move |_| question(&log)).await?)
+    Ok(state.behind.log(&state.log, question).await?)
 }
 
 /// What a tile is of.

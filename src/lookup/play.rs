@@ -8,16 +8,15 @@
 
 use std::collections::HashMap;
 
-use aigaq_proto::{Content as LinkContent, RecorderId, Sequence};
+use aigaq_proto::{Content as LinkContent, Sequence};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::footage::{self, DAYS_MAX, TimelineSegment, entries};
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{FromPath, MediaFile, recorder_id};
 use super::time::TimeRange;
-use super::viewer::Viewer;
+use super::viewer::{Permit, Viewer, Watch};
 use crate::error::{Error, Kind, Result};
 use crate::media::playlist::{self, Mark, Segment};
 use crate::store::Store;
@@ -45,7 +44,9 @@ pub(super) async fn index(
 ) -> Result<Response, Problem> {
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&from, &to, DAYS_MAX)?;
-    Ok(playlist_response(viewer.evidence().ask(move |store| render(store, id, range)).await?))
+    let permit = viewer.of::<Watch>(id).await?;
+    let evidence = permit.evidence().clone();
+    Ok(playlist_response(evidence.ask(move |store| render(store, &permit, range)).await?))
 }
 
 /// An initialisation segment (`init-{sequence}.mp4`) or a segment (`seg-{sequence}.m4s`) of a closed range.
@@ -70,14 +71,16 @@ pub(super) async fn file(
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&from, &to, DAYS_MAX)?;
     let file = MediaFile::parse(&file)?;
+    let permit = viewer.of::<Watch>(id).await?;
+    let of_find = permit.clone();
     let find = move |store: &Store| {
-        let found = footage::find(store, id, file)?;
+        let found = footage::find(store, &of_find, file)?;
         let header = &found.header;
         let outside = matches!(file, MediaFile::Segment(_)) && !range.touches(header.captured_at, header.duration_us);
         if outside { Err(Error::new(Kind::NotFound, "the segment lies outside the range")) } else { Ok(found) }
     };
-    let found = viewer.evidence().ask(find).await?;
-    Ok(footage::serve(viewer.evidence(), found, &method, &headers).await?)
+    let found = permit.evidence().ask(find).await?;
+    Ok(footage::serve(&permit, found, &method, &headers).await?)
 }
 
 /// A playlist may gain segments as late ones arrive: it is never kept without asking again.
@@ -89,8 +92,8 @@ pub(super) fn playlist_response(text: String) -> Response {
     response
 }
 
-fn render(store: &Store, id: RecorderId, range: TimeRange) -> Result<String> {
-    require(store, id)?;
+fn render(store: &Store, permit: &Permit<Watch>, range: TimeRange) -> Result<String> {
+    let id = permit.id();
     let mut segments = Vec::new();
     let mut marks = Vec::new();
     for entry in entries(store, id, range) {
@@ -110,7 +113,7 @@ fn render(store: &Store, id: RecorderId, range: TimeRange) -> Result<String> {
     let listed = segments.iter().map(|segment| {
         let playable = match starts.get(&segment.recording) {
             Some(playable) => *playable,
-            None => *starts.entry(segment.recording).or_insert(is_start(store, id, segment.recording)?),
+            None => *starts.entry(segment.recording).or_insert(is_start(store, permit, segment.recording)?),
         };
         let deleted = segment.captured_at < deleted_before && footage::is_deleted(store, id, segment.sequence)?;
         Ok(listed(segment, "", !playable || deleted))
@@ -123,8 +126,8 @@ fn render(store: &Store, id: RecorderId, range: TimeRange) -> Result<String> {
 ///
 /// # Errors
 /// Those of the store.
-pub(super) fn is_start(store: &Store, id: RecorderId, recording: Sequence) -> Result<bool> {
-    match footage::find(store, id, MediaFile::Init(recording)) {
+pub(super) fn is_start(store: &Store, permit: &Permit<Watch>, recording: Sequence) -> Result<bool> {
+    match footage::find(store, permit, MediaFile::Init(recording)) {
         Ok(found) => Ok(matches!(found.header.content, LinkContent::Start { .. })),
         Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => Ok(false),
         Err(error) => Err(error),

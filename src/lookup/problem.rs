@@ -108,7 +108,8 @@ impl From<Error> for Problem {
             title: title.to_owned(),
             status: status.as_u16(),
             detail: (!own).then(|| error.context().to_owned()),
-            instance: Some(instance),
+            // What is not there and what is not theirs look the same, to the last byte.
+            instance: (kind != Kind::NotFound).then_some(instance),
             recordings: Vec::new(),
         }
     }

@@ -11,10 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{FromPath, FromQuery, recorder_id};
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Find, Permit, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::log::Reader;
 use crate::store::Store;
@@ -144,7 +143,9 @@ pub(super) async fn verdict(
 ) -> Result<Json<VerdictDocument>, Problem> {
     let id = recorder_id(&id)?;
     let range = TimeRange::parse(&query.from, &query.to, DAYS_MAX)?;
-    let document = viewer.evidence().ask(move |store| judge(store, &state.log, id, &range));
+    let permit = viewer.of::<Find>(id).await?;
+    let evidence = permit.evidence().clone();
+    let document = evidence.ask(move |store| judge(store, &state.log, &permit, &range));
     Ok(Json(document.await?))
 }
 
@@ -159,8 +160,8 @@ pub(super) async fn forks(
     FromQuery(query): FromQuery<EvidenceQuery>,
 ) -> Result<Json<ForkPage>, Problem> {
     let (id, skip) = (recorder_id(&id)?, query.skip.unwrap_or(0));
-    let page = viewer.evidence().ask(move |store| {
-        require(store, id)?;
+    let permit = viewer.of::<Find>(id).await?;
+    let page = permit.evidence().ask(move |store| {
         let side = |digest: String, received_at, log_index| ForkSide {
             digest,
             received_at: time::format(received_at),
@@ -195,8 +196,8 @@ pub(super) async fn quarantine(
     FromQuery(query): FromQuery<EvidenceQuery>,
 ) -> Result<Json<QuarantinePage>, Problem> {
     let (id, skip) = (recorder_id(&id)?, query.skip.unwrap_or(0));
-    let page = viewer.evidence().ask(move |store| {
-        require(store, id)?;
+    let permit = viewer.of::<Find>(id).await?;
+    let page = permit.evidence().ask(move |store| {
         let mut quarantined = Vec::new();
         let mut next = None;
         for entry in store.quarantine(id).skip(skip) {
@@ -219,8 +220,8 @@ pub(super) async fn quarantine(
     Ok(Json(page.await?))
 }
 
-fn judge(store: &Store, log: &Reader, id: aigaq_proto::RecorderId, range: &TimeRange) -> Result<VerdictDocument> {
-    let recorder = require(store, id)?;
+fn judge(store: &Store, log: &Reader, permit: &Permit<Find>, range: &TimeRange) -> Result<VerdictDocument> {
+    let (id, recorder) = (permit.id(), permit.record());
     let tree = log.newest()?;
     let mut ends: Option<(u64, u64)> = None;
     let from = range.from.saturating_sub(u64::from(aigaq_proto::limits::DURATION_US_MAX));

@@ -10,14 +10,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::recorders::require;
 use super::request::{self, FromJson, FromPath, FromQuery, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{Find, Pull, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::{Fleet, Order, Ordered};
-use crate::store::records::{RequestRecord, RequestState};
+use crate::store::records::{Event, RequestRecord, RequestState};
 
 /// Longest range, days.
 const DAYS_MAX: u64 = 31;
@@ -35,6 +34,8 @@ const PAGE_MAX: usize = 1_000;
 const SCANNED_MAX: usize = 20_000;
 /// The header that makes a POST repeatable.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// What is said of a pull that is not there, or not for the one who asks.
+const ABSENT: &str = "there is no such pull";
 
 /// A range that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -170,11 +171,11 @@ pub(super) async fn create(
     let expires_at = state.clock.now().saturating_add(seconds.saturating_mul(1_000_000));
     let order = Order { recorder, from: range.from, to: range.to, expires_at, reason, key };
     let fleet = state.fleet.clone();
-    let ordered = viewer.evidence().ask(move |store| {
-        require(store, recorder)?;
-        fleet.order(order)
-    });
-    let (status, record) = match ordered.await? {
+    let permit = viewer.of::<Pull>(recorder).await?;
+    let (from, to) = (time::format(range.from), time::format(range.to));
+    let entry = viewer.entry(Event::Request, format!("pull from {from} to {to}"));
+    state.trail.write(entry.about(recorder.to_string()).because(order.reason.clone())).await?;
+    let (status, record) = match permit.evidence().ask(move |_| fleet.order(order)).await? {
         Ordered::New(record) => (StatusCode::CREATED, record),
         Ordered::Again(record) => (StatusCode::OK, record),
         Ordered::OtherOrder => {
@@ -206,14 +207,23 @@ pub(super) async fn list(
     }
     let recorder = query.recorder.as_deref().map(recorder_id).transpose()?;
     let after = query.cursor.as_deref().map(parse_id).transpose()?;
-    let page = viewer.evidence().ask(move |store| {
+    let scope = viewer.over::<Find>().await?;
+    let evidence = scope.evidence().clone();
+    let page = evidence.ask(move |store| {
+        let mut glance = scope.glance();
         let mut pulls = Vec::new();
         let mut last = None;
-        for (scanned, record) in store.requests(recorder, after).enumerate() {
+        let mut scanned = 0;
+        for record in store.requests(recorder, after) {
             if pulls.len() == limit || scanned == SCANNED_MAX {
                 return Ok(PullPage { pulls, next: last });
             }
-            let document = document(&state.fleet, record?);
+            let record = record?;
+            if !glance.sees(store, record.recorder)? {
+                continue;
+            }
+            scanned += 1;
+            let document = document(&state.fleet, record);
             last = Some(document.id.clone());
             if query.state.is_none_or(|state| state == document.state) {
                 pulls.push(document);
@@ -236,7 +246,8 @@ pub(super) async fn one(
 ) -> Result<Json<PullDocument>, Problem> {
     let (recorder, id) = parse_id(&id)?;
     let fleet = state.fleet.clone();
-    let record = viewer.evidence().ask(move |_| fleet.request(recorder, id)?.ok_or_else(absent)).await?;
+    let permit = viewer.one::<Find>(Some(recorder), ABSENT).await?;
+    let record = permit.evidence().ask(move |_| fleet.request(recorder, id)?.ok_or_else(absent)).await?;
     Ok(Json(document(&state.fleet, record)))
 }
 
@@ -252,12 +263,13 @@ pub(super) async fn cancel(
 ) -> Result<Json<PullDocument>, Problem> {
     let (recorder, id) = parse_id(&id)?;
     let fleet = state.fleet.clone();
-    let record = viewer.evidence().ask(move |_| fleet.cancel(recorder, id)?.ok_or_else(absent)).await?;
+    let permit = viewer.one::<Pull>(Some(recorder), ABSENT).await?;
+    let record = permit.evidence().ask(move |_| fleet.cancel(recorder, id)?.ok_or_else(absent)).await?;
     Ok(Json(document(&state.fleet, record)))
 }
 
 fn absent() -> Error {
-    Error::new(Kind::NotFound, "there is no such pull")
+    Error::new(Kind::NotFound, ABSENT)
 }
 
 /// Reads `{recorder}-{number}`.

@@ -11,8 +11,8 @@ use super::State;
 use super::problem::Problem;
 use super::request::{FromPath, FromQuery, recorder_id};
 use super::time;
-use super::viewer::Viewer;
-use crate::error::{Error, Kind, Result};
+use super::viewer::{Find, Scope, Viewer};
+use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::store::Store;
 use crate::store::records::{AnnouncementRecord, RecorderKind, RecorderRecord, Revocation};
@@ -134,9 +134,11 @@ pub(super) async fn list(
         return Err(Problem::invalid(format!("limit must be between 1 and {PAGE_MAX}")));
     }
     let after = query.cursor.as_deref().map(recorder_id).transpose()?;
-    let page = viewer.evidence().ask(move |store| {
+    let scope = viewer.over::<Find>().await?;
+    let evidence = scope.evidence().clone();
+    let page = evidence.ask(move |store| {
         (state.import)()?;
-        page(store, &state.fleet, &query, after, limit)
+        page(store, &state.fleet, &scope, &query, after, limit)
     });
     Ok(Json(page.await?))
 }
@@ -151,27 +153,16 @@ pub(super) async fn one(
     FromState(state): FromState<State>,
     FromPath(id): FromPath<String>,
 ) -> Result<Json<RecorderDocument>, Problem> {
-    let id = recorder_id(&id)?;
-    let document = viewer.evidence().ask(move |store| {
-        if store.recorder(id)?.is_none() {
-            (state.import)()?;
-        }
-        document(store, &state.fleet, require(store, id)?)
-    });
+    let permit = viewer.of::<Find>(recorder_id(&id)?).await?;
+    let evidence = permit.evidence().clone();
+    let document = evidence.ask(move |store| document(store, &state.fleet, permit.record().clone()));
     Ok(Json(document.await?))
-}
-
-/// The recorder, which must be enrolled.
-///
-/// # Errors
-/// [`Kind::NotFound`] if it is not.
-pub(super) fn require(store: &Store, id: RecorderId) -> Result<RecorderRecord> {
-    store.recorder(id)?.ok_or_else(|| Error::new(Kind::NotFound, "no such recorder is enrolled"))
 }
 
 fn page(
     store: &Store,
     fleet: &Fleet,
+    scope: &Scope<Find>,
     query: &ListQuery,
     after: Option<RecorderId>,
     limit: usize,
@@ -179,7 +170,8 @@ fn page(
     let mut recorders = Vec::new();
     for record in store.recorders() {
         let record = record?;
-        let wanted = after.is_none_or(|after| record.id > after)
+        let wanted = scope.sees(&record)
+            && after.is_none_or(|after| record.id > after)
             && query.kind.is_none_or(|kind| record.kind == kind)
             && query.department.as_ref().is_none_or(|department| record.department == *department);
         if !wanted {

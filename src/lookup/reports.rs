@@ -28,7 +28,7 @@ use super::problem::Problem;
 use super::request::FromQuery;
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::Viewer;
+use super::viewer::{self, Scope, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::store::Store;
@@ -81,8 +81,10 @@ pub(super) async fn dark(
     let fleet = state.fleet.clone();
     // What is known to be over when the report is made; for a day that is not, the data say how far it goes.
     let known = (state.clock.now() >= to).then_some(to);
+    let scope = viewer.over::<viewer::Report>().await?;
+    let evidence = scope.evidence().clone();
     let report =
-        viewer.evidence().ask(move |store| Report::of(store, &fleet, query.department, (from, to), known, head));
+        evidence.ask(move |store| Report::of(store, &fleet, &scope, query.department, (from, to), known, head));
     let report = report.await?;
     let etag = report.etag(format);
     if headers.get(header::IF_NONE_MATCH).is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
@@ -90,7 +92,7 @@ pub(super) async fn dark(
     }
     let name = format!("attachment; filename=\"dark-{}.csv\"", report.head.day);
     let (pieces, body) = mpsc::channel(PIECES_WAITING);
-    let (evidence, fleet) = (viewer.evidence().clone(), state.fleet);
+    let fleet = state.fleet;
     tokio::spawn(async move {
         let _turn = turn;
         let failed = pieces.clone();
@@ -169,6 +171,7 @@ impl Report {
     fn of(
         store: &Store,
         fleet: &Fleet,
+        scope: &Scope<viewer::Report>,
         department: Option<String>,
         (from, to): (Micros, Micros),
         until: Option<Micros>,
@@ -177,7 +180,7 @@ impl Report {
         let mut records = Vec::new();
         for record in store.recorders() {
             let record = record?;
-            if department.as_ref().is_none_or(|department| record.department == *department) {
+            if scope.sees(&record) && department.as_ref().is_none_or(|department| record.department == *department) {
                 records.push(record);
             }
         }

@@ -12,7 +12,7 @@ use super::State;
 use super::problem::Problem;
 use super::recorders::{RecorderDocument, document};
 use super::request::{self, FromJson, FromPath, recorder_id};
-use super::viewer::Viewer;
+use super::viewer::{Revoke, Viewer};
 use crate::error::{Error, Kind, Result};
 
 /// Longest reason, characters.
@@ -40,7 +40,8 @@ pub(super) async fn revoke(
     let id = recorder_id(&id)?;
     let reason = request::words("reason", new.reason, REASON_CHARS_MAX)?;
     let (actor, source) = (viewer.actor().to_owned(), viewer.source().to_owned());
-    let revoked = viewer.evidence().ask(move |store| {
+    let permit = viewer.of::<Revoke>(id).await?;
+    let revoked = permit.evidence().ask(move |store| {
         let registry = state.registry.as_ref().ok_or_else(|| Error::new(Kind::Internal, "there is no registry"))?;
         document(store, &state.fleet, (*registry.revoke(id, (&actor, &source), reason)?).clone())
     });

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::time;
-use super::viewer::Viewer;
+use super::viewer::{Report, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::store::records::{Owner, ScrubRecord};
 use crate::store::{Place, Store};
@@ -46,7 +46,8 @@ pub(super) async fn scrub(viewer: Viewer) -> Result<Json<ScrubDocument>, Problem
         let none = || Error::new(Kind::Busy, "the scrub has not begun; ask again in a minute");
         document(store, &store.scrub()?.ok_or_else(none)?)
     };
-    Ok(Json(viewer.evidence().ask(read).await?))
+    let scope = viewer.whole::<Report>().await?;
+    Ok(Json(scope.evidence().ask(read).await?))
 }
 
 fn document(store: &Store, scrub: &ScrubRecord) -> Result<ScrubDocument> {

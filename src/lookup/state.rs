@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use super::tokens::Named;
-use super::viewer::{ACTOR, Evidence, Token};
+use super::viewer::Behind;
+use crate::access::{Access, Grants, Identity};
 use crate::audit::Trail;
 use crate::clock::Clock;
 use crate::enrol::Registry;
@@ -22,14 +23,16 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event};
 
 /// Brings in the recorders that were enrolled meanwhile; blocks.
-type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
+pub(super) type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct State {
-    pub(super) evidence: Evidence,
+    /// The evidence, which nobody gets from here.
+    pub(super) behind: Behind,
+    /// Who is known.
+    pub(super) access: Access,
     pub(super) trail: Arc<Trail>,
-    pub(super) token: Token,
     /// Those that have names.
     pub(super) tokens: Named,
     pub(super) log: Arc<Reader>,
@@ -55,25 +58,23 @@ pub struct State {
 }
 
 impl State {
-    /// `token` is the text of the token file without white space around it. Starts the thread of the audit trail, which
-    /// holds `store` until the last clone of the state is gone.
+    /// Starts the thread of the audit trail, which holds `store` until the last clone of the state is gone.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a token that is too short,
     /// [`Kind::Internal`](crate::error::Kind::Internal) without a thread.
     pub fn new(
         store: Store,
         log: Arc<Reader>,
-        token: &str,
+        access: Access,
         clock: Clock,
         metrics: Metrics,
         fleet: Fleet,
     ) -> Result<Self> {
         Ok(Self {
-            token: Token::new(token)?,
+            access,
             tokens: Named::default(),
             trail: Arc::new(Trail::start(store.clone(), clock.clone(), metrics.audit.clone())?),
-            evidence: Evidence::new(store, metrics.clone()),
+            behind: Behind::new(store, metrics.clone()),
             log,
             log_rate: Arc::default(),
             numbering: Arc::default(),
@@ -106,10 +107,10 @@ impl State {
         Ok(Self { tokens: Named::open(data)?, ..self })
     }
 
-    /// Who has this token, as the audit trail names them. What has changed of the tokens is written down first.
-    pub(super) async fn who(&self, token: &str) -> Option<String> {
-        if self.token.is(token) {
-            return Some(ACTOR.to_owned());
+    /// Who has this token. What has changed of the tokens is written down first.
+    pub(super) async fn who(&self, token: &str) -> Option<Identity> {
+        if let Some(who) = self.access.identify(token) {
+            return Some(who);
         }
         let changes = self.tokens.refresh().await.unwrap_or_else(|error| {
             tracing::error!(%error, "no named token is taken");
@@ -123,7 +124,8 @@ impl State {
                 return None;
             }
         }
-        self.tokens.owner(token).map(|name| format!("token:{name}"))
+        let name = self.tokens.owner(token)?;
+        Some(Identity { actor: format!("token:{name}"), grants: Grants::everything() })
     }
 
     /// The same with exports.

@@ -3,7 +3,7 @@
 //! Asking is an entry itself, which is durable before the page is read. A page is made from at most so many entries, so that a
 //! filter that matches nothing does not read the whole trail at once.
 
-use aigaq_proto::{Digest, receipt, statement};
+use aigaq_proto::{Digest, RecorderId, receipt, statement};
 use axum::Json;
 use axum::extract::State as Shared;
 use data_encoding::BASE64;
@@ -12,18 +12,22 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::State;
 use super::problem::Problem;
-use super::request::{FromPath, FromQuery};
+use super::request::{FromPath, FromQuery, recorder_id};
 use super::time;
-use super::viewer::Viewer;
+use super::viewer::{Audit, Glance, Scope, Viewer};
 use crate::error::{Error, Kind, Result};
-use crate::store::Direction;
 use crate::store::records::{self, AuditRecord, Event, LeafRecord};
+use crate::store::{Direction, Store};
 
 /// Entries on a page when nothing else is asked for, and at most.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// Entries that are looked through for one page at most; a page may be short and still have a next one.
 const SCANNED_MAX: usize = 20_000;
+/// What is said of an entry that is not there, or not for the one who asks.
+const ABSENT: &str = "there is no such entry";
+/// Characters of a recorder's identifier.
+const RECORDER_CHARS: usize = 32;
 
 /// Which entries are wanted.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -142,7 +146,10 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
         to: query.to.map_or(Ok(u64::MAX), |to| time::parse("to", &to))?,
     };
     let cursor = query.cursor.unwrap_or_default();
-    let page = viewer.evidence().ask(move |store| {
+    let scope = viewer.over::<Audit>().await?;
+    let evidence = scope.evidence().clone();
+    let page = evidence.ask(move |store| {
+        let mut glance = scope.glance();
         let first = store.first_audit_at(filter.from)?.max(cursor);
         let mut entries = Vec::new();
         for (scanned, entry) in store.audit_numbers(first..u64::MAX, Direction::Forward).enumerate() {
@@ -153,7 +160,7 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
             if entries.len() >= limit || scanned >= SCANNED_MAX {
                 return Ok(AuditPage { entries, next: Some(entry.number) });
             }
-            if filter.takes(&entry) {
+            if filter.takes(&entry) && is_seen(store, &scope, &mut glance, &entry)? {
                 let leaf = store.audit_leaf(entry.number)?;
                 entries.push(document(entry, leaf));
             }
@@ -176,23 +183,43 @@ pub(super) async fn proof(
     FromPath(number): FromPath<u64>,
 ) -> Result<Json<AuditProof>, Problem> {
     let log = state.log;
-    let proof = viewer.evidence().ask(move |store| {
-        let absent = || Error::new(Kind::NotFound, "there is no such entry");
+    let scope = viewer.over::<Audit>().await?;
+    let evidence = scope.evidence().clone();
+    let proof = evidence.ask(move |store| {
+        let absent = || Error::new(Kind::NotFound, ABSENT);
         let (stored, leaf) = store.audit_entry(number)?.ok_or_else(absent)?;
+        let record: AuditRecord = records::decode(&stored, "audit")?;
+        if !is_seen(store, &scope, &mut scope.glance(), &record)? {
+            return Ok(None);
+        }
         let leaf =
             leaf.ok_or_else(|| Error::new(Kind::Busy, "the entry is not in the log yet: ask again in a second"))?;
-        let record: AuditRecord = records::decode(&stored, "audit")?;
         let of_log = receipt::entry(&statement::digest(&stored), record.at);
         let proof = log.tlog_proof(&of_log, leaf.log_index, &log.tree_with(leaf.log_index)?)?;
-        Ok(AuditProof {
+        Ok(Some(AuditProof {
             number,
             entry: BASE64.encode(&stored),
             leaf: BASE64.encode(&of_log),
             log_index: leaf.log_index,
             proof,
-        })
+        }))
     });
-    Ok(Json(proof.await?))
+    match proof.await? {
+        Some(proof) => Ok(Json(proof)),
+        None => Err(viewer.absent(ABSENT).await),
+    }
+}
+
+/// Whether an entry is for the one who asks: for whoever audits the whole site each, for others those about recorders of their
+/// departments, and about no others beside them.
+fn is_seen(store: &Store, scope: &Scope<Audit>, glance: &mut Glance<'_, Audit>, entry: &AuditRecord) -> Result<bool> {
+    if scope.sees_all() {
+        return Ok(true);
+    }
+    // A thing that belongs to a recorder is named after it.
+    let recorder = |name: &str| name.get(..RECORDER_CHARS).and_then(|id| recorder_id(id).ok());
+    let ids: Option<Vec<RecorderId>> = entry.object.split(' ').map(recorder).collect();
+    ids.map_or(Ok(false), |ids| glance.sees_each(store, &ids))
 }
 
 fn document(entry: AuditRecord, leaf: Option<LeafRecord>) -> AuditDocument {

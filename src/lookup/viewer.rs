@@ -1,9 +1,11 @@
 //! The only door to the evidence: who asks, from where, for what, written down before anything is shown.
 //!
-//! A handler that takes a [`Viewer`] runs only after the bearer token was compared in constant time and the audit
-//! entry of the request is durable; from the [`Viewer`] it gets its [`Evidence`], and from nowhere else. A request
-//! that may not see anything gets 401 and leaves an entry too, as long as denials are few. The token is never logged
-//! and has no `Debug`.
+//! A handler that takes a [`Viewer`] runs only for somebody who has shown who they are. The evidence it gets from a
+//! [`Permit`] or a [`Scope`] alone, and those only for a verb and a recorder that were granted, when the audit entry that
+//! says so is durable. A request of nobody gets 401 and leaves an entry too, as long as those are few. A token is never
+//! logged and has no `Debug`.
+
+mod permit;
 
 use std::sync::Arc;
 
@@ -11,46 +13,30 @@ use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
-use subtle::ConstantTimeEq as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use aigaq_proto::Digest;
+use aigaq_proto::receipt::ENTRY_BYTES;
+use aigaq_proto::{RecorderId, Sequence, link, receipt};
 
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::state::Import;
 use super::{State, asked};
+use crate::access::{Access, Identity};
+use crate::audit::Trail;
 use crate::error::{Error, Kind, Result};
+use crate::log::Reader;
 use crate::store::Store;
-use crate::store::records::{AuditRecord, Event};
+use crate::store::records::{AuditRecord, Event, LinkRecord};
+
+pub(super) use permit::{
+    Assign, Audit, Export, Fetch, Find, Glance, Hold, Permit, Pull, Release, Report, Revoke, Scope, Undo, Verb, Watch,
+};
 
 /// Questions that may be with the store at once; others wait their turn.
 const QUESTIONS_MAX: usize = 64;
 /// Bodies that may be in memory on their way out, KiB.
 const BODIES_KIB_MAX: u32 = 256 * 1024;
-/// Who the token of the first start stands for.
-pub(super) const ACTOR: &str = "token:first-start";
-
-/// The bearer token, kept as its digest so that comparing takes the same time for every guess.
-#[derive(Clone)]
-pub(super) struct Token(Digest);
-
-impl Token {
-    /// A token of at least 16 characters without spaces.
-    pub(super) fn new(text: &str) -> Result<Self> {
-        if text.len() < 16 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::new(
-                Kind::Invalid,
-                "the API token needs at least 16 printable characters without spaces",
-            ));
-        }
-        Ok(Self(Digest::of(text.as_bytes())))
-    }
-
-    pub(super) fn is(&self, presented: &str) -> bool {
-        self.0.0.ct_eq(&Digest::of(presented.as_bytes()).0).into()
-    }
-}
-
 /// What can be asked of the store by those who may see it. Cheap to clone.
 #[derive(Clone)]
 pub struct Evidence {
@@ -61,7 +47,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(store: Store, metrics: Metrics) -> Self {
+    fn new(store: Store, metrics: Metrics) -> Self {
         Self {
             store,
             metrics,
@@ -106,36 +92,68 @@ async fn permit(permits: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePe
     permit.map_err(|error| Error::new(Kind::Internal, "no permits are given any more").because(error))
 }
 
-/// Somebody who may see what was asked for, with the audit entry that says so durable.
+/// The evidence with the door shut: what no person asks for.
+#[derive(Clone)]
+pub(super) struct Behind(Evidence);
+
+impl Behind {
+    pub(super) fn new(store: Store, metrics: Metrics) -> Self {
+        Self(Evidence::new(store, metrics))
+    }
+
+    /// What the log says, which is public: digests and times.
+    pub(super) async fn log<T: Send + 'static>(
+        &self,
+        log: &Arc<Reader>,
+        question: impl FnOnce(&Reader) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let log = Arc::clone(log);
+        self.0.ask(move |_| question(&log)).await
+    }
+
+    /// The entry of a link in the log, and its index.
+    pub(super) async fn logged(&self, id: RecorderId, sequence: Sequence) -> Result<Option<([u8; ENTRY_BYTES], u64)>> {
+        let entry = |link: LinkRecord| (receipt::entry(&link::digest(&link.header), link.received_at), link.log_index);
+        self.0.ask(move |store| Ok(store.link(id, sequence)?.map(entry))).await
+    }
+
+    /// What the metrics count.
+    pub(super) async fn count<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.0.ask(question).await
+    }
+}
+
+/// Somebody who has shown who they are, and what they ask.
 pub struct Viewer {
     evidence: Evidence,
-    actor: String,
-    source: String,
+    trail: Arc<Trail>,
+    access: Access,
+    import: Import,
+    who: Identity,
+    /// What the trail will say of the request.
+    asked: AuditRecord,
 }
 
 impl Viewer {
-    /// What they may ask.
-    #[must_use]
-    pub fn evidence(&self) -> &Evidence {
-        &self.evidence
-    }
-
     /// Who they are, as the audit trail names them.
     #[must_use]
     pub fn actor(&self) -> &str {
-        &self.actor
+        &self.who.actor
     }
 
     /// The beginning of an entry of what they do.
     #[must_use]
     pub fn entry(&self, event: Event, action: String) -> AuditRecord {
-        AuditRecord::new(0, event, &self.actor, &self.source, action)
+        AuditRecord::new(0, event, &self.who.actor, &self.asked.source, action)
     }
 
     /// From where they ask, as the audit trail has it.
     #[must_use]
     pub fn source(&self) -> &str {
-        &self.source
+        &self.asked.source
     }
 }
 
@@ -146,7 +164,7 @@ pub enum Denied {
         /// Whether one was presented.
         presented: bool,
     },
-    /// The audit entry could not be written.
+    /// It could not be found out, or not be written down.
     Failed(Problem),
 }
 
@@ -172,18 +190,18 @@ impl FromRequestParts<State> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Denied> {
         let presented = bearer(&parts.headers).map(str::to_owned);
-        let actor = match &presented {
+        let who = match &presented {
             Some(token) => state.who(token).await,
             None => None,
         };
-        let entry = asked::entry(parts, state, actor.as_deref().unwrap_or("anonymous")).await;
-        if actor.is_none() {
+        let entry = asked::entry(parts, state, who.as_ref().map_or("anonymous", |who| &who.actor)).await;
+        let Some(who) = who else {
             state.trail.write_denial(AuditRecord { event: Event::Denial, ..entry }).await;
             return Err(Denied::Unauthorised { presented: presented.is_some() });
-        }
-        let (actor, source) = (entry.actor.clone(), entry.source.clone());
-        state.trail.write(entry).await.map_err(|error| Denied::Failed(error.into()))?;
-        Ok(Self { evidence: state.evidence.clone(), actor, source })
+        };
+        let (trail, access) = (Arc::clone(&state.trail), state.access.clone());
+        let (evidence, import) = (state.behind.0.clone(), Arc::clone(&state.import));
+        Ok(Self { evidence, trail, access, import, who, asked: entry })
     }
 }
 

@@ -63,7 +63,7 @@ pub async fn watch(state: State, every: Duration, shutdown: CancellationToken) -
 /// Those of the store.
 pub async fn count_dark(state: &State) -> Result<()> {
     let (fleet, now) = (state.fleet.clone(), state.clock.now());
-    let seen = state.evidence.ask(move |store| look(store, &fleet, now)).await?;
+    let seen = state.behind.count(move |store| look(store, &fleet, now)).await?;
     seen.show(&state.metrics);
     state.metrics.requests_open.set(i64::try_from(state.fleet.open_requests()).unwrap_or(i64::MAX));
     Ok(())

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DataDir;
+use crate::access::{Access, Grants};
 use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::commit::{self, WriterHandle};
@@ -181,10 +182,12 @@ impl Opened {
     pub(super) fn lookup(&self, clock: &Clock, time_zone: TimeZone) -> Result<lookup::State> {
         let registry = self.gateway.registry.clone();
         let store = self.gateway.store.clone();
+        let access = Access::default();
+        access.admit(&self.token, "token:first-start", Grants::everything())?;
         let state = lookup::State::new(
             store,
             Arc::new(self.reader.clone()),
-            &self.token,
+            access,
             clock.clone(),
             self.lookup_metrics.clone(),
             self.gateway.fleet.clone(),

@@ -1,6 +1,7 @@
 //! The values of the ledger: what is stored under each key of [`keys`](super::keys). Encoded with postcard; a value
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
+mod access;
 mod audit;
 mod field;
 mod retention;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 
+pub use access::{Class, Grant, Role};
 pub use audit::{AuditRecord, Event, LeafRecord};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,

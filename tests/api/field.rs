@@ -59,7 +59,7 @@ async fn a_pull_is_shown_from_its_making_to_its_end() {
     assert_eq!(listed["pulls"][0]["id"], made["id"]);
     assert_eq!(rig.json("/v1/pulls?state=waiting").await["pulls"], json!([]));
     let asked: Vec<String> = rig.audit().into_iter().map(|entry| entry.action).collect();
-    assert_eq!((&asked[0], &asked[4]), (&"POST /v1/pulls".to_owned(), &format!("DELETE {place}")));
+    assert_eq!((&asked[0], &asked[5]), (&"POST /v1/pulls".to_owned(), &format!("DELETE {place}")));
 }
 
 #[tokio::test]

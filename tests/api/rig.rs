@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use aigaq::access::{Access, Grants};
 use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
 use aigaq::enrol::Authority;
 use aigaq::export::{self, Exports};
@@ -45,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) log: LogKey,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) state: lookup::State,
+    pub(crate) access: Access,
     pub(crate) exports: Arc<Exports>,
     pub(crate) retention: Retention,
     pub(crate) dir: tempfile::TempDir,
@@ -81,12 +83,15 @@ impl Rig {
         let deletion_metrics = retention::Metrics::register(&metrics).unwrap();
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, 0);
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
-        let state = lookup::State::new(store.clone(), reader, TOKEN, clock.clone(), lookup_metrics, fleet.clone())
-            .unwrap()
-            .with_exports(Arc::clone(&exports))
-            .with_tokens(dir.path())
-            .unwrap()
-            .with_retention(retention.clone());
+        let access = Access::default();
+        access.admit(TOKEN, "token:first-start", Grants::everything()).unwrap();
+        let state =
+            lookup::State::new(store.clone(), reader, access.clone(), clock.clone(), lookup_metrics, fleet.clone())
+                .unwrap()
+                .with_exports(Arc::clone(&exports))
+                .with_tokens(dir.path())
+                .unwrap()
+                .with_retention(retention.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let address = listen(lookup::router(state.clone()), &stop).await;
@@ -104,6 +109,7 @@ impl Rig {
             log: key,
             metrics,
             state,
+            access,
             exports,
             retention,
             dir,
@@ -195,6 +201,25 @@ impl Rig {
             request = request.header(*name, *value);
         }
         request.json(body).send().await.unwrap()
+    }
+
+    /// Asks with another token.
+    pub(crate) async fn ask_as(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        headers: &[(&str, &str)],
+    ) -> Response {
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

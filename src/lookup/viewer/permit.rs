@@ -1,0 +1,257 @@
+//! Leave to do one thing: a [`Permit`] for a recorder, a [`Scope`] for those of the departments where somebody may.
+//!
+//! Nobody else can make either, and the evidence comes from nowhere else; what reads footage demands a `Permit<Watch>`.
+//! Each is there only after its audit entry is durable. A recorder that is there but not for this person is answered
+//! like one that is not there, with the same bytes after the same work, and is an entry of what was denied.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use aigaq_proto::RecorderId;
+use http::StatusCode;
+
+use super::{Evidence, Viewer};
+use crate::access::{self, Access, Class, Grants};
+use crate::error::{Error, Kind, Result};
+use crate::lookup::problem::Problem;
+use crate::store::Store;
+use crate::store::records::{AuditRecord, Event, RecorderRecord};
+
+/// What is said of a recorder that is not there, or not for this person.
+const ABSENT: &str = "no such recorder is enrolled";
+/// What an entry of something that was refused ends with.
+const DENIED: &str = "denied";
+
+/// A verb as a type, so that leave for one is no leave for another.
+pub(in crate::lookup) trait Verb: Send + Sync + 'static {
+    /// Which.
+    const VERB: access::Verb;
+}
+
+macro_rules! verbs {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("[`", stringify!($name), "`](access::Verb::", stringify!($name), ").")]
+        pub(in crate::lookup) enum $name {}
+
+        impl Verb for $name {
+            const VERB: access::Verb = access::Verb::$name;
+        }
+    )*};
+}
+verbs! { Find Watch Pull Hold Release Export Fetch Undo Assign Report Audit Revoke }
+
+/// Leave to do `V` to one recorder.
+pub(in crate::lookup) struct Permit<V> {
+    record: Arc<RecorderRecord>,
+    evidence: Evidence,
+    verb: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Permit<V> {
+    fn clone(&self) -> Self {
+        Self { record: Arc::clone(&self.record), evidence: self.evidence.clone(), verb: PhantomData }
+    }
+}
+
+impl<V> Permit<V> {
+    /// The recorder.
+    pub(in crate::lookup) fn id(&self) -> RecorderId {
+        self.record.id
+    }
+
+    /// What is known of it.
+    pub(in crate::lookup) fn record(&self) -> &RecorderRecord {
+        &self.record
+    }
+
+    /// What may be asked.
+    pub(in crate::lookup) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+}
+
+/// Leave to do `V` to the recorders that it [`sees`](Scope::sees).
+pub(in crate::lookup) struct Scope<V> {
+    grants: Grants,
+    access: Access,
+    evidence: Evidence,
+    verb: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Scope<V> {
+    fn clone(&self) -> Self {
+        let (grants, access, evidence) = (self.grants.clone(), self.access.clone(), self.evidence.clone());
+        Self { grants, access, evidence, verb: PhantomData }
+    }
+}
+
+impl<V: Verb> Scope<V> {
+    /// What may be asked, as long as only what is seen is told.
+    pub(in crate::lookup) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Whether it may be done to this recorder.
+    pub(in crate::lookup) fn sees(&self, record: &RecorderRecord) -> bool {
+        self.grants.allow(V::VERB, &record.department, self.access.class_of(record))
+    }
+
+    /// Whether it may be done to the whole site.
+    pub(in crate::lookup) fn sees_all(&self) -> bool {
+        self.grants.allow_everywhere(V::VERB)
+    }
+
+    /// The same for many recorders by their identifiers, each looked up once.
+    pub(in crate::lookup) fn glance(&self) -> Glance<'_, V> {
+        Glance { scope: self, known: HashMap::new() }
+    }
+}
+
+/// Which recorders of a long list are seen.
+pub(in crate::lookup) struct Glance<'a, V> {
+    scope: &'a Scope<V>,
+    known: HashMap<RecorderId, bool>,
+}
+
+impl<V: Verb> Glance<'_, V> {
+    /// Whether it may be done to this recorder. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(in crate::lookup) fn sees(&mut self, store: &Store, id: RecorderId) -> Result<bool> {
+        if let Some(known) = self.known.get(&id) {
+            return Ok(*known);
+        }
+        let sees = store.recorder(id)?.is_some_and(|record| self.scope.sees(&record));
+        self.known.insert(id, sees);
+        Ok(sees)
+    }
+
+    /// Whether it may be done to each of these. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(in crate::lookup) fn sees_each(&mut self, store: &Store, ids: &[RecorderId]) -> Result<bool> {
+        for id in ids {
+            if !self.sees(store, *id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Viewer {
+    /// Leave to do `V` to a recorder.
+    ///
+    /// # Errors
+    /// 404 if it is not there or not for them, 403 if `V` is nothing they may do or wants a reason, and when the trail cannot be
+    /// written.
+    pub(in crate::lookup) async fn of<V: Verb>(&self, id: RecorderId) -> Result<Permit<V>, Problem> {
+        self.one::<V>(Some(id), ABSENT).await
+    }
+
+    /// The same for the recorder that a thing belongs to, of which `absent` is said when it is not there or not for them; a thing
+    /// that is not there belongs to none.
+    pub(in crate::lookup) async fn one<V: Verb>(
+        &self,
+        id: Option<RecorderId>,
+        absent: &'static str,
+    ) -> Result<Permit<V>, Problem> {
+        let permits = self.each::<V>(id.as_slice(), absent).await?;
+        permits.into_iter().next().ok_or_else(|| Error::new(Kind::NotFound, absent).into())
+    }
+
+    /// The same for what belongs to several recorders: leave for each or for none. Without any, it is not there.
+    pub(in crate::lookup) async fn each<V: Verb>(
+        &self,
+        ids: &[RecorderId],
+        absent: &'static str,
+    ) -> Result<Vec<Permit<V>>, Problem> {
+        let entry = self.asked.clone();
+        let mut denied = entry.clone();
+        if denied.object.is_empty() {
+            let named: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            denied.object = named.join(" ");
+        }
+        if !self.who.grants.allow_somewhere(V::VERB) {
+            return Err(self.forbid(denied, "their roles do not allow it", ROLE).await);
+        }
+        let (wanted, import) = (ids.to_vec(), Arc::clone(&self.import));
+        let records = self.evidence.ask(move |store| {
+            let find = || wanted.iter().map(|id| store.recorder(*id)).collect::<Result<Vec<_>>>();
+            let found = find()?;
+            if found.iter().all(Option::is_some) {
+                return Ok(found);
+            }
+            import()?;
+            find()
+        });
+        let records = records.await?;
+        let is_there = !records.is_empty() && records.iter().all(Option::is_some);
+        let records: Vec<RecorderRecord> = records.into_iter().flatten().collect();
+        let class = |record: &RecorderRecord| self.access.class_of(record);
+        let theirs = records.iter().all(|record| self.who.grants.allow(V::VERB, &record.department, class(record)));
+        if !is_there || !theirs {
+            let denied = AuditRecord { event: Event::Denial, ..denied }.ended(DENIED);
+            self.trail.write(if theirs { entry } else { denied }).await?;
+            return Err(Error::new(Kind::NotFound, absent).into());
+        }
+        let needs_reason = V::VERB.shows() && records.iter().any(|record| class(record) > Class::Open);
+        if needs_reason && entry.reason.is_empty() {
+            return Err(self.forbid(denied, "no reason was given", REASON).await);
+        }
+        self.trail.write(entry).await?;
+        let permit = |record| Permit { record: Arc::new(record), evidence: self.evidence.clone(), verb: PhantomData };
+        Ok(records.into_iter().map(permit).collect())
+    }
+
+    /// Leave to do `V` to those recorders of whose departments they may.
+    ///
+    /// # Errors
+    /// 403 if that is nothing they may do anywhere, and when the trail cannot be written.
+    pub(in crate::lookup) async fn over<V: Verb>(&self) -> Result<Scope<V>, Problem> {
+        self.scope(self.who.grants.allow_somewhere(V::VERB), ROLE).await
+    }
+
+    /// Leave to do `V` to the whole site.
+    ///
+    /// # Errors
+    /// 403 if they may not, or not everywhere, and when the trail cannot be written.
+    pub(in crate::lookup) async fn whole<V: Verb>(&self) -> Result<Scope<V>, Problem> {
+        self.scope(self.who.grants.allow_everywhere(V::VERB), WHOLE).await
+    }
+
+    async fn scope<V: Verb>(&self, may: bool, told: &'static str) -> Result<Scope<V>, Problem> {
+        if !may {
+            return Err(self.forbid(self.asked.clone(), "their roles do not allow it", told).await);
+        }
+        self.trail.write(self.asked.clone()).await?;
+        let (grants, access) = (self.who.grants.clone(), self.access.clone());
+        Ok(Scope { grants, access, evidence: self.evidence.clone(), verb: PhantomData })
+    }
+
+    /// What is answered of a thing that is there but not for them, once that is written down.
+    pub(in crate::lookup) async fn absent(&self, absent: &'static str) -> Problem {
+        let denied = AuditRecord { event: Event::Denial, ..self.asked.clone() }.ended(DENIED);
+        match self.trail.write(denied).await {
+            Ok(()) => Error::new(Kind::NotFound, absent).into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Writes down that it was denied, and says so.
+    async fn forbid(&self, entry: AuditRecord, why: &str, told: &'static str) -> Problem {
+        let entry = AuditRecord { event: Event::Denial, ..entry };
+        let action = format!("{}: {why}", entry.action);
+        match self.trail.write(AuditRecord { action, ..entry.ended(DENIED) }).await {
+            Ok(()) => Problem::new(StatusCode::FORBIDDEN, told),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+const ROLE: &str = "your roles do not allow this";
+const WHOLE: &str = "this concerns the whole site: your roles do not allow it, or not in all departments";
+const REASON: &str = "this footage is not open: say why you want it in the header x-aigaq-reason";

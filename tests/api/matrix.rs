@@ -1,0 +1,275 @@
+//! Who may do what to whose: every route of the document, every role, one's own department and another one.
+//!
+//! The table below is the rule, written down a second time; a route without a row fails, and so does a row without a route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aigaq::access::{Grant, Grants, Role};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::rig::{Device, Rig, TOKEN, at};
+
+/// What a route is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum About {
+    /// Nobody needs to say who they are.
+    Public,
+    /// A thing of a department: whoever may not touch it gets the answer of one that is not there.
+    Thing,
+    /// A list: what is not theirs is not in it.
+    List,
+    /// The site: needs the role in all departments.
+    Site,
+}
+use About::{List, Public, Site, Thing};
+
+/// A row: operation, method, path, body, whom it is for (o perator, s upervisor, i nspector, a uditor, d: administrator), about what.
+/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{F}` and `{T}` a range.
+type Row = (&'static str, Method, &'static str, Option<&'static str>, &'static str, About);
+
+const RANGE: &str = r#"{"recorder":"{R}","from":"{F}","to":"{T}","reason":"case 17"}"#;
+const EXPORT: &str = r#"{"recorders":["{R}"],"from":"{F}","to":"{T}","purpose":"case 17","reason":"asked for"}"#;
+const REASON: &str = r#"{"reason":"case 17"}"#;
+const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
+const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
+
+const TABLE: &[Row] = &[
+    ("list_recorders", Method::GET, "/v1/recorders", None, "osiad", List),
+    ("list_recorders", Method::GET, "/v1/recorders?department=Astana", None, "osiad", List),
+    ("recorder", Method::GET, "/v1/recorders/{R}", None, "osiad", Thing),
+    ("verdict", Method::GET, "/v1/recorders/{R}/verdict?from={F}&to={T}", None, "osiad", Thing),
+    ("forks", Method::GET, "/v1/recorders/{R}/forks", None, "osiad", Thing),
+    ("quarantine", Method::GET, "/v1/recorders/{R}/quarantine", None, "osiad", Thing),
+    ("coverage", Method::GET, "/v1/recorders/{R}/coverage?from={F}&to={T}", None, "osiad", Thing),
+    ("assign", Method::POST, "/v1/recorders/{R}/assignments", Some(ASSIGNED), "sd", Thing),
+    ("list_assignments", Method::GET, "/v1/recorders/{R}/assignments", None, "osiad", Thing),
+    ("correct_assignment", Method::PUT, "/v1/recorders/{R}/assignments/{F}", Some(CORRECTED), "sd", Thing),
+    ("withdraw_assignment", Method::DELETE, "/v1/recorders/{R}/assignments/{F}", None, "sd", Thing),
+    ("who", Method::GET, "/v1/assignments?label=label&at={F}", None, "osiad", List),
+    ("create_pull", Method::POST, "/v1/pulls", Some(RANGE), "osi", Thing),
+    ("list_pulls", Method::GET, "/v1/pulls", None, "osiad", List),
+    ("list_pulls", Method::GET, "/v1/pulls?recorder={R}", None, "osiad", List),
+    ("pull", Method::GET, "/v1/pulls/{P}", None, "osiad", Thing),
+    ("cancel_pull", Method::DELETE, "/v1/pulls/{P}", None, "osi", Thing),
+    ("create_export", Method::POST, "/v1/exports", Some(EXPORT), "si", Thing),
+    ("list_exports", Method::GET, "/v1/exports", None, "si", List),
+    ("export", Method::GET, "/v1/exports/{X}", None, "si", Thing),
+    ("export_bundle", Method::GET, "/v1/exports/{X}/bundle.zip", None, "si", Thing),
+    ("place_hold", Method::POST, "/v1/holds", Some(RANGE), "osi", Thing),
+    ("list_holds", Method::GET, "/v1/holds", None, "osiad", List),
+    ("list_holds", Method::GET, "/v1/holds?recorder={R}", None, "osiad", List),
+    ("ask_release", Method::POST, "/v1/holds/{H}/release", Some(REASON), "si", Thing),
+    ("confirm_release", Method::DELETE, "/v1/holds/{H}", None, "si", Thing),
+    ("scrub", Method::GET, "/v1/scrub", None, "siad", Site),
+    ("preview_deletion", Method::GET, "/v1/retention/preview", None, "siad", Site),
+    ("list_deletions", Method::GET, "/v1/deletions", None, "siad", Site),
+    ("undo_deletion", Method::POST, "/v1/deletions/undo", Some(RANGE), "s", Thing),
+    ("list_audit", Method::GET, "/v1/audit", None, "a", List),
+    ("list_audit", Method::GET, "/v1/audit?object={R}", None, "a", List),
+    ("audit_proof", Method::GET, "/v1/audit/{N}/proof", None, "a", Thing),
+    ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17", None, "siad", List),
+    ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17&department=Astana", None, "siad", List),
+    ("playlist", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/index.m3u8", None, "osi", Thing),
+    ("playlist_file", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/seg-1.m4s", None, "osi", Thing),
+    ("live_playlist", Method::GET, "/v1/recorders/{R}/live.m3u8", None, "osi", Thing),
+    ("live_file", Method::GET, "/v1/recorders/{R}/live/seg-1.m4s", None, "osi", Thing),
+    ("clip", Method::GET, "/v1/recorders/{R}/clip.mp4?from={F}&to={T}", None, "osi", Thing),
+    ("cancel_export", Method::DELETE, "/v1/exports/{X}", None, "si", Thing),
+    ("revoke_recorder", Method::POST, "/v1/recorders/{R}/revoke", Some(REASON), "d", Thing),
+    ("log_checkpoint", Method::GET, "/v1/log/checkpoint", None, "", Public),
+    ("log_key", Method::GET, "/v1/log/key", None, "", Public),
+    ("log_proof", Method::GET, "/v1/log/proof/{R}/0", None, "", Public),
+    ("log_tile", Method::GET, "/v1/log/tile/0/000.p/1", None, "", Public),
+    ("document", Method::GET, "/v1/openapi.json", None, "", Public),
+];
+
+const HOW: &str =
+    "add a row to TABLE in tests/api/matrix.rs: the operation, how it is asked, which roles may, and what it is about";
+
+fn letter(role: Role) -> char {
+    if role == Role::Administrator { 'd' } else { role.name().chars().next().unwrap() }
+}
+
+/// The names of one recorder and of what belongs to it.
+#[derive(Clone)]
+struct Names(BTreeMap<&'static str, String>);
+
+impl Names {
+    fn fill(&self, template: &str) -> String {
+        self.0.iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+
+    /// The same of nothing that is there.
+    fn of_nothing(&self) -> Self {
+        let mut names = self.clone();
+        let id = "0".repeat(32);
+        for (name, value) in [
+            ("{R}", id.clone()),
+            ("{P}", format!("{id}-1")),
+            ("{H}", format!("{id}-1")),
+            ("{X}", "f".repeat(self.0["{X}"].len())),
+            ("{N}", "1000000".to_owned()),
+            ("Astana", "Nowhere".to_owned()),
+        ] {
+            names.0.insert(name, value);
+        }
+        names
+    }
+}
+
+/// A server with a recorder of Astana that has everything a route can ask for.
+async fn site() -> (Rig, Device, Names) {
+    let rig = Rig::start().await;
+    let mut device = rig.enrol(aigaq::store::records::RecorderKind::Officer, "Astana");
+    rig.record(&mut device, 2).await;
+    let mut names = BTreeMap::from([("{R}", device.id.to_string()), ("{F}", at(0)), ("{T}", at(10))]);
+    for (name, path, body) in [("{P}", "/v1/pulls", RANGE), ("{H}", "/v1/holds", RANGE), ("{X}", "/v1/exports", EXPORT)]
+    {
+        let body = serde_json::from_str(&Names(names.clone()).fill(body)).unwrap();
+        let made: Value = rig.send_json(Method::POST, path, &body, &[]).await.json().await.unwrap();
+        names.insert(name, made["id"].as_str().unwrap().to_owned());
+    }
+    let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;
+    names.insert("{N}", number.to_string());
+    (rig, device, Names(names))
+}
+
+/// Lets somebody in with one role, in one department or in all.
+fn admit(rig: &Rig, role: Role, department: Option<&str>) -> String {
+    let token = format!("token-of-{}-in-{}", role.name(), department.unwrap_or("all"));
+    let departments = department.map(|one| vec![one.to_owned()]);
+    rig.access.admit(&token, &format!("{}:test", role.name()), Grants::new(vec![Grant { role, departments }])).unwrap();
+    token
+}
+
+/// What came back and how many denials it left.
+struct Answer {
+    status: u16,
+    body: String,
+    entries: usize,
+    denials: usize,
+}
+
+async fn ask(rig: &Rig, token: &str, row: &Row, names: &Names) -> Answer {
+    let (_, method, path, body, ..) = row;
+    let before = rig.audit().len();
+    let body: Option<Value> = body.map(|body| serde_json::from_str(&names.fill(body)).unwrap());
+    let answer = rig.ask_as(token, method.clone(), &names.fill(path), body.as_ref(), &[]).await;
+    let status = answer.status().as_u16();
+    let body = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
+    let new = rig.audit().split_off(before);
+    let denials = new.iter().filter(|entry| entry.event.name() == "denial" && entry.outcome == "denied").count();
+    Answer { status, body, entries: new.len(), denials }
+}
+
+#[tokio::test]
+async fn every_route_has_a_row_and_every_row_a_route() {
+    let rig = Rig::start().await;
+    let document = rig.json("/v1/openapi.json").await;
+    let items = document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values());
+    let routes: BTreeSet<&str> = items.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    let rows: BTreeSet<&str> = TABLE.iter().map(|row| row.0).collect();
+    let missing: Vec<_> = routes.difference(&rows).collect();
+    assert!(missing.is_empty(), "routes without a row: {missing:?}; {HOW}");
+    let stale: Vec<_> = rows.difference(&routes).collect();
+    assert!(stale.is_empty(), "rows without a route: {stale:?}");
+}
+
+#[tokio::test]
+async fn nobody_gets_anything_that_is_not_public() {
+    let (rig, _, names) = site().await;
+    for row in TABLE {
+        // The clock of the rig stands, and only so many denials of nobody are written down in a second.
+        rig.clock.set(rig.clock.now() + 1_000_000);
+        let answer = ask(&rig, "a-token-of-nobody-at-all", row, &names).await;
+        let expected = if row.5 == Public { (200, 0) } else { (401, 1) };
+        assert_eq!((answer.status, answer.denials), expected, "{}: {}", row.0, answer.body);
+    }
+}
+
+#[tokio::test]
+async fn each_role_may_what_the_table_says_in_its_department_and_nothing_in_another() {
+    let mut wrong = Vec::new();
+    for role in Role::ALL {
+        let (rig, device, names) = site().await;
+        let (nothing, id) = (names.of_nothing(), device.id.to_string());
+        let (own, other, all) =
+            (admit(&rig, role, Some("Astana")), admit(&rig, role, Some("Pavlodar")), admit(&rig, role, None));
+        for row in TABLE.iter().filter(|row| row.5 != Public) {
+            let (operation, .., roles, about) = row;
+            let may = roles.contains(letter(role));
+            for (token, here, everywhere) in [(&other, false, false), (&own, true, false), (&all, true, true)] {
+                let answer = ask(&rig, token, row, &names).await;
+                let mut said = |what: &str| {
+                    let Answer { status, body, entries, denials } = &answer;
+                    wrong.push(format!(
+                        "{operation} by {token}: {what}: {status}, {entries} entries, {denials} denials, {body}"
+                    ));
+                };
+                if answer.entries == 0 {
+                    said("it left no entry");
+                }
+                let forbidden = answer.status == 403 && answer.denials == 1;
+                if !may || (*about == Site && !everywhere) {
+                    if !forbidden {
+                        said("it must be forbidden, and written down");
+                    }
+                } else if here {
+                    let absent = answer.status == 404 && *about == Thing && answer.body.contains("no such ");
+                    let gone = absent && answer.body == ask(&rig, token, row, &nothing).await.body;
+                    if answer.denials > 0 || answer.status == 401 || gone && (*operation, everywhere) != GONE {
+                        said("it must be granted");
+                    }
+                } else if *about == Thing {
+                    let of_nothing = ask(&rig, token, row, &nothing).await;
+                    if (answer.status, &answer.body) != (404, &of_nothing.body) || of_nothing.status != 404 {
+                        said(&format!("it must look like nothing, which is {} {}", of_nothing.status, of_nothing.body));
+                    }
+                    if answer.denials != 1 {
+                        said("it must be written down as denied");
+                    }
+                } else {
+                    let of_nothing = ask(&rig, token, row, &nothing).await;
+                    if answer.body.contains(&id)
+                        || (answer.status, &answer.body) != (of_nothing.status, &of_nothing.body)
+                    {
+                        said(&format!("nothing of it may be in the list, which for nothing is {}", of_nothing.body));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong answers:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// What is not there any more for the second who takes it away.
+const GONE: (&str, bool) = ("cancel_export", true);
+
+#[tokio::test]
+async fn an_export_of_two_departments_is_for_whoever_may_in_both() {
+    let rig = Rig::start().await;
+    let kind = aigaq::store::records::RecorderKind::Officer;
+    let (astana, pavlodar) = (rig.enrol(kind, "Astana"), rig.enrol(kind, "Pavlodar"));
+    let order = json!({
+        "recorders": [astana.id.to_string(), pavlodar.id.to_string()],
+        "from": at(0), "to": at(10), "purpose": "case 17", "reason": "asked for"
+    });
+    let one = admit(&rig, Role::Supervisor, Some("Astana"));
+    let both = "token-of-both-departments";
+    let departments = Some(vec!["Astana".to_owned(), "Pavlodar".to_owned()]);
+    let grant = Grant { role: Role::Supervisor, departments };
+    rig.access.admit(both, "account:both", Grants::new(vec![grant])).unwrap();
+    assert_eq!(rig.ask_as(&one, Method::POST, "/v1/exports", Some(&order), &[]).await.status(), 404);
+    let made = rig.ask_as(both, Method::POST, "/v1/exports", Some(&order), &[]).await;
+    assert_eq!(made.status(), 202);
+    let path = made.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(rig.ask_as(both, Method::GET, &path, None, &[]).await.status(), 200);
+    assert_eq!(rig.ask_as(&one, Method::GET, &path, None, &[]).await.status(), 404);
+    let listed: Value = rig.ask_as(&one, Method::GET, "/v1/exports", None, &[]).await.json().await.unwrap();
+    assert_eq!(listed, json!({ "exports": [] }));
+    let trail = admit(&rig, Role::Auditor, Some("Astana"));
+    let seen = rig.ask_as(&trail, Method::GET, "/v1/audit", None, &[]).await.text().await.unwrap();
+    assert!(!seen.contains(&pavlodar.id.to_string()), "an entry about two departments is for whoever audits both");
+    assert_eq!(rig.ask_as(TOKEN, Method::GET, "/v1/audit", None, &[]).await.status(), 200);
+}
