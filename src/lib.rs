@@ -8,12 +8,14 @@
 //! what anybody does [`audit`] writes down,
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
-//! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`witness`] cosigns the logs of others,
+//! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`timestamp`] reads time stamps of authorities,
+//! [`witness`] cosigns the logs of others,
 //! [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
 //! The feature `recorder` alone makes a program for a device: [`recorder`], [`media`] and what `aigaq record` needs, without
-//! a room of the server. The feature `verify` alone makes the program of whoever checks bundles: [`verify`] and [`bundle`].
+//! a room of the server. The feature `verify` alone makes the program of whoever checks bundles: [`verify`], [`bundle`]
+//! and [`timestamp`].
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "server")]
@@ -65,6 +67,8 @@ pub mod server;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "verify")]
+pub mod timestamp;
 #[cfg(feature = "verify")]
 pub mod verify;
 #[cfg(feature = "server")]

@@ -109,6 +109,9 @@ impl Server {
         tasks.spawn("words", Arc::clone(&opened.desk).keep(listeners.clone()));
         tasks.spawn("ingest", take_in(endpoint, opened.gateway.clone(), sessions.clone()));
         tasks.spawn("witnesses", opened.witnesses.run(listeners.clone()));
+        if let Some(stamps) = opened.stamps {
+            tasks.spawn("timestamps", stamps.run(listeners.clone()));
+        }
         tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
         readiness.set(true);
         tracing::info!(quic = %quic_addr, enrolment = %enrol_addr, api = %api_addr, operations = %ops_addr, "serving");
@@ -159,6 +162,7 @@ impl Server {
         self.tasks.finish("health").await?;
         self.tasks.finish("watch").await?;
         self.tasks.finish("witnesses").await?;
+        self.tasks.finish("timestamps").await?;
         self.tasks.finish("fleet").await?;
         self.tasks.finish("retention").await?;
         self.tasks.finish("scrub").await?;

@@ -1,7 +1,7 @@
 //! Receipts: the log entry of a link, and the check of the promise that it is in the log (SPEC.md section 10).
 
 use signed_note::{Note, StandardVerifier, VerifierList};
-use tlog_tiles::{Checkpoint, Hash, check_record, record_hash};
+use tlog_tiles::{Checkpoint, Hash, check_record, check_tree, record_hash};
 
 use crate::limits::{CHECKPOINT_BYTES_MAX, PROOF_HASHES_MAX};
 use crate::message::Receipt;
@@ -102,4 +102,22 @@ pub fn verify_inclusion(
     }
     let proof: Vec<Hash> = proof.iter().map(|hash| Hash(hash.0)).collect();
     check_record(&proof, size, Hash(root.0), index, record_hash(entry)).map_err(|_| Error::Mismatch("inclusion proof"))
+}
+
+/// Checks that the tree with the first `old` entries of a log and the root `before` is the beginning of the tree with `size`
+/// entries and this root (RFC 6962 section 2.1.2). Of equal trees the proof is empty.
+///
+/// # Errors
+/// [`Error::OverLimit`] if the proof is too long, [`Error::Mismatch`] if it does not lead from the one root to the other.
+pub fn verify_consistency(old: u64, before: &Digest, proof: &[Digest], size: u64, root: &Digest) -> Result<(), Error> {
+    within("proof", PROOF_HASHES_MAX, proof.len())?;
+    let wrong = Error::Mismatch("consistency proof");
+    if old == size {
+        return if proof.is_empty() && before == root { Ok(()) } else { Err(wrong) };
+    }
+    if old == 0 || old > size {
+        return Err(wrong);
+    }
+    let proof: Vec<Hash> = proof.iter().map(|hash| Hash(hash.0)).collect();
+    check_tree(&proof, size, Hash(root.0), old, Hash(before.0)).map_err(|_| wrong)
 }

@@ -35,7 +35,7 @@ pub const CUSTODY: &str = "custody.jsonl";
 pub const VERIFIER: &str = "verify/README.txt";
 /// The anchors that the server trusts, PEM: listed here, trusted by nobody for that.
 pub const ANCHORS: &str = "verify/anchors.pem";
-/// Directory of RFC 3161 tokens over the checkpoint.
+/// Directory of time stamps (RFC 3161) over checkpoints.
 pub const TIMESTAMPS: &str = "timestamps/";
 /// Directory of revocation lists, DER, as they were in use when the footage came in.
 pub const REVOCATION_LISTS: &str = "crl/";
@@ -92,4 +92,22 @@ pub fn keys(recorder: aigaq_proto::RecorderId) -> String {
 #[must_use]
 pub fn proof(recorder: aigaq_proto::RecorderId, sequence: u64) -> String {
     format!("proofs/{recorder}-{sequence}.tlog-proof")
+}
+
+/// A checkpoint that an authority stamped, byte for byte.
+#[must_use]
+pub fn stamped(size: u64) -> String {
+    format!("{TIMESTAMPS}{size}.checkpoint")
+}
+
+/// The answer of the authority (DER `TimeStampResp`).
+#[must_use]
+pub fn timestamp(size: u64) -> String {
+    format!("{TIMESTAMPS}{size}.tsr")
+}
+
+/// The proof that the checkpoint of the bundle continues the one that was stamped: a hash a line, base64.
+#[must_use]
+pub fn consistency(size: u64) -> String {
+    format!("{TIMESTAMPS}{size}.consistency")
 }

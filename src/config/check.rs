@@ -14,7 +14,8 @@ use url::Url;
 
 use super::raw::Raw;
 use super::{
-    Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Tls, Witness,
+    Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Timestamp,
+    Tls, Witness,
 };
 
 const KIB: usize = 1024;
@@ -32,6 +33,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         store: store(raw),
         retention: retention(raw),
         witness: witness(raw),
+        timestamp: timestamp(raw),
         commit: commit(raw),
         ingest: ingest(raw),
         site: site(raw),
@@ -172,6 +174,25 @@ fn witness(raw: &mut Raw) -> Witness {
         raw.note("witness.ca: needed for a witness whose address begins with https".to_owned());
     }
     witness
+}
+
+fn timestamp(raw: &mut Raw) -> Option<Timestamp> {
+    raw.section("timestamp");
+    let url = raw.text("url", None, "an address that begins with http or https, or \"\" for none", |text| {
+        if text.is_empty() {
+            return Some(None);
+        }
+        text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https")).map(Some)
+    });
+    let interval = seconds(raw, "interval_s", 600, 1..=86_400);
+    match (url, path(raw, "ca")) {
+        (Some(url), Some(ca)) => Some(Timestamp { url, interval, ca }),
+        (None, None) => None,
+        _ => {
+            raw.note("timestamp.url and timestamp.ca: set both or neither".to_owned());
+            None
+        }
+    }
 }
 
 fn commit(raw: &mut Raw) -> Commit {

@@ -35,6 +35,8 @@ pub struct Config {
     pub retention: Retention,
     /// Who cosigns the log.
     pub witness: Witness,
+    /// Who stamps it, if anybody.
+    pub timestamp: Option<Timestamp>,
     /// When a batch is committed.
     pub commit: Commit,
     /// What ingest may hold in memory.
@@ -145,6 +147,17 @@ pub struct Witness {
     pub quorum: usize,
     /// Certificates of the CAs that vouch for their HTTPS servers.
     pub ca: Option<PathBuf>,
+}
+
+/// The section `[timestamp]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Where the authority is that stamps checkpoints of the log.
+    pub url: Url,
+    /// Time between two stamps while the log grows.
+    pub interval: Duration,
+    /// Certificates of the CAs that vouch for it.
+    pub ca: PathBuf,
 }
 
 /// The section `[commit]`.

@@ -6,7 +6,8 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use aigaq_proto::{Micros, RecorderId, receipt, statement};
+use aigaq_proto::{Digest, Micros, RecorderId, receipt, statement};
+use data_encoding::BASE64;
 
 use super::archive::Archive;
 use super::chain::{self, Chain};
@@ -62,7 +63,11 @@ impl Builder<'_> {
             plans.push((record, Plan::of(&self.source.store, id, &range)?));
             self.job.go_on()?;
         }
-        let tree = self.source.log.tree_with(self.last_index(&plans)?)?;
+        let last_index = self.last_index(&plans)?;
+        let tree = self.source.log.tree_with(last_index)?;
+        if let Some(stamps) = &self.source.stamps {
+            tokio::runtime::Handle::current().block_on(stamps.stamp(tree.size));
+        }
         let bytes = plans.iter().map(|(_, plan)| plan.bytes).fold(0, u64::saturating_add);
         let links = plans.iter().map(|(_, plan)| plan.main.end.saturating_sub(plan.main.start));
         let lines = links.fold(0, u64::saturating_add).saturating_mul(LINE_BYTES);
@@ -77,7 +82,24 @@ impl Builder<'_> {
             self.check_room(plan.bytes.saturating_add(SMALL_FILES_BYTES))?;
             told.push(self.recorder(record, plan, &tree, &mut archive)?);
         }
+        self.timestamps(last_index, &tree, &mut archive)?;
         self.finish(told, &tree, &directory, archive)
+    }
+
+    /// The earliest time stamp over a checkpoint with all the links, and the one over the checkpoint of the bundle; as far as there
+    /// are any.
+    fn timestamps(&self, last_index: u64, tree: &Tree, archive: &mut Archive) -> Result<()> {
+        let log = &self.source.log;
+        let earliest = log.stamp(last_index.saturating_add(1)..tree.size)?;
+        let own = log.stamp(tree.size..tree.size.saturating_add(1))?;
+        for stamp in earliest.iter().chain(&own) {
+            let (size, line) = (stamp.tree.size, |hash: &Digest| format!("{}\n", BASE64.encode(&hash.0)));
+            let consistency: String = log.prove_consistency(size, tree)?.iter().map(line).collect();
+            archive.add(&bundle::stamped(size), stamp.tree.checkpoint.as_bytes())?;
+            archive.add(&bundle::timestamp(size), &stamp.answer)?;
+            archive.add(&bundle::consistency(size), consistency.as_bytes())?;
+        }
+        Ok(())
     }
 
     /// The index in the log of the last link that goes into the bundle; 0 without links.
@@ -191,7 +213,7 @@ impl Builder<'_> {
         archive.add(bundle::SIGNATURE, &source.signer.sign(&text)?)?;
         let bytes = archive.finish()?;
         let verdicts = manifest.delivered.iter().map(|one| (one.recorder.to_string(), one.verdict.clone())).collect();
-        Ok(Bundle { name: format!("{directory}.zip"), bytes, manifest: aigaq_proto::Digest::of(&text), verdicts })
+        Ok(Bundle { name: format!("{directory}.zip"), bytes, manifest: Digest::of(&text), verdicts })
     }
 
     /// The lists that were in use while the footage came in: the one that was there before, and all until its end.
@@ -205,7 +227,7 @@ impl Builder<'_> {
         for list in
             lists.iter().filter(|list| list.first_at <= last && before.is_none_or(|before| list.first_at >= before))
         {
-            let name = format!("{}{}.crl", bundle::REVOCATION_LISTS, aigaq_proto::Digest::of(&list.der));
+            let name = format!("{}{}.crl", bundle::REVOCATION_LISTS, Digest::of(&list.der));
             archive.add(&name, &list.der)?;
         }
         Ok(())

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::enrol::ServerIdentity;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::log::Reader;
+use crate::log::{Reader, Stamps};
 use crate::store::Store;
 use build::Builder;
 use job::Job;
@@ -106,6 +106,7 @@ pub struct Source {
     /// What the server trusts, to be listed.
     pub anchors: Vec<CertificateDer<'static>>,
     signer: Signer,
+    stamps: Option<Stamps>,
 }
 
 impl Source {
@@ -120,7 +121,13 @@ impl Source {
         anchors: Vec<CertificateDer<'static>>,
         identity: &ServerIdentity,
     ) -> Result<Self> {
-        Ok(Self { store, log, holes, anchors, signer: Signer::new(identity)? })
+        Ok(Self { store, log, holes, anchors, signer: Signer::new(identity)?, stamps: None })
+    }
+
+    /// The same with whoever stamps the checkpoint of a bundle.
+    #[must_use]
+    pub fn with_stamps(self, stamps: Option<Stamps>) -> Self {
+        Self { stamps, ..self }
     }
 }
 

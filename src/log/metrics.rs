@@ -1,4 +1,4 @@
-//! What is counted of witnesses. Labels come from a closed set; no witness is named.
+//! What is counted of witnesses and of time stamps. Labels come from closed sets; nobody is named.
 
 use std::time::Duration;
 
@@ -56,5 +56,45 @@ impl Metrics {
 
     pub(super) fn contradicted(&self, is: bool) {
         self.contradicted.set(i64::from(is));
+    }
+}
+
+/// The metrics of time stamps. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StampMetrics {
+    stamps: IntCounterVec,
+    age: IntGauge,
+}
+
+impl StampMetrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] if a name is taken.
+    pub fn register(registry: &Registry) -> Result<Self> {
+        let unmade = "cannot make a metric";
+        let opts = Opts::new("aigaq_timestamps_total", "Time stamps that the authority was asked for, by result.");
+        let stamps = IntCounterVec::new(opts, &["result"]).context(Kind::Internal, unmade)?;
+        for result in ["ok", "unreachable"] {
+            stamps.with_label_values(&[result]);
+        }
+        let opts = Opts::new(
+            "aigaq_timestamp_age_seconds",
+            "How long the log has been ahead of its newest time stamp; 0 without an authority.",
+        );
+        let age = IntGauge::with_opts(opts).context(Kind::Internal, unmade)?;
+        for collector in [Box::new(stamps.clone()) as Box<dyn Collector>, Box::new(age.clone())] {
+            registry.register(collector).context(Kind::Internal, "cannot register a metric")?;
+        }
+        Ok(Self { stamps, age })
+    }
+
+    /// Counts what came of a question; `result` is one of the closed set.
+    pub(super) fn asked(&self, result: &'static str) {
+        self.stamps.with_label_values(&[result]).inc();
+    }
+
+    pub(super) fn age(&self, age: Duration) {
+        self.age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     }
 }

@@ -20,7 +20,7 @@ use tlog_tiles::{
 
 use super::edge::{Node, units_of};
 use super::tile::{HEIGHT, Tile, WIDTH};
-use super::{Identity, Witnessed};
+use super::{Identity, Stamped, Witnessed};
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
@@ -49,6 +49,7 @@ pub struct Reader {
     identity: Identity,
     cache: Arc<Mutex<Cache>>,
     witnessed: Witnessed,
+    pub(super) stamped: Stamped,
 }
 
 #[derive(Debug, Default)]
@@ -63,12 +64,12 @@ impl Reader {
     /// A reader of the log in `store`.
     #[must_use]
     pub fn new(store: Store, identity: Identity) -> Self {
-        Self { store, identity, cache: Arc::default(), witnessed: Witnessed::default() }
+        Self { store, identity, cache: Arc::default(), witnessed: Witnessed::default(), stamped: Stamped::default() }
     }
 
-    /// The same with what witnesses said.
-    pub(super) fn with(self, witnessed: Witnessed) -> Self {
-        Self { witnessed, ..self }
+    /// The same with what witnesses and authorities said.
+    pub(super) fn with(self, witnessed: Witnessed, stamped: Stamped) -> Self {
+        Self { witnessed, stamped, ..self }
     }
 
     /// Who the log is.
@@ -99,7 +100,14 @@ impl Reader {
     /// # Errors
     /// As [`Reader::checkpoint`].
     pub fn newest(&self) -> Result<Tree> {
-        let size = self.size()?;
+        self.tree(self.size()?)
+    }
+
+    /// The tree with the first `size` entries, which must be durable; its checkpoint has the signature of the log alone.
+    ///
+    /// # Errors
+    /// As [`Reader::root`].
+    pub fn tree(&self, size: u64) -> Result<Tree> {
         let (root, checkpoint) = self.checkpoint_of(size)?;
         Ok(Tree { size, root, checkpoint })
     }
@@ -211,8 +219,7 @@ impl Reader {
             return Err(Error::new(Kind::Damaged, "a stored link does not have its digest"));
         }
         let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
-        let (root, checkpoint) = self.checkpoint_of(record.tree_size)?;
-        let tree = Tree { size: record.tree_size, root, checkpoint };
+        let tree = self.tree(record.tree_size)?;
         let proof = self.prove_entry(&entry(digest, record.received_at), record.log_index, &tree)?;
         let Tree { checkpoint, .. } = tree;
         Ok(Receipt {

@@ -45,14 +45,7 @@ impl Sidecar {
 
     /// Replaces the file, durable on return.
     pub(super) fn write_durable(&self, checkpoint: &str) -> Result<()> {
-        let write = || {
-            let mut file = fs::File::create(&self.draft)?;
-            file.write_all(checkpoint.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&self.draft, &self.path)?;
-            self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
-        };
-        write().context(Kind::Internal, format!("cannot write {}", self.path.display()))
+        write_durable(&self.path, &self.draft, checkpoint.as_bytes())
     }
 
     /// Tree size and root of the checkpoint in the file. `None` when there is none, or one that this log's key did not
@@ -74,4 +67,19 @@ impl Sidecar {
         fs::write(&self.draft, checkpoint).context(Kind::Internal, context())?;
         fs::rename(&self.draft, &self.path).context(Kind::Internal, context())
     }
+}
+
+/// Writes a file under another name and gives it its own, durable on return.
+///
+/// # Errors
+/// [`Kind::Internal`] when it cannot be written.
+pub(super) fn write_durable(path: &Path, draft: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let mut file = fs::File::create(draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(draft, path)?;
+        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+    };
+    write().context(Kind::Internal, format!("cannot write {}", path.display()))
 }

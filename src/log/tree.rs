@@ -12,7 +12,7 @@ use aigaq_proto::{Digest, Micros};
 use super::edge::Edge;
 use super::sidecar::Sidecar;
 use super::tile::WIDTH;
-use super::{Identity, Reader, Witnessed};
+use super::{Identity, Reader, Stamped, Witnessed};
 use crate::error::{Error, Kind, Result};
 use crate::store::{LogRow, Store};
 
@@ -23,6 +23,7 @@ pub struct Log {
     sidecar: Option<Sidecar>,
     edge: Edge,
     witnessed: Witnessed,
+    stamped: Stamped,
 }
 
 /// The log as it will be after a commit.
@@ -48,11 +49,12 @@ impl Log {
     /// tree: acknowledged data was lost.
     pub fn open(store: Store, identity: Identity, dir: Option<&Path>) -> Result<Self> {
         let edge = Edge::load(&store)?;
-        let witnessed = Witnessed::default();
-        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed };
+        let (witnessed, stamped) = (Witnessed::default(), Stamped::default());
+        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed, stamped };
         if let Some(dir) = dir {
             log.reader().check_kept(dir)?;
             log.witnessed.keep_in(dir, &log.reader())?;
+            log.stamped.keep_in(dir)?;
         }
         log.newest()?.keep()?;
         Ok(log)
@@ -67,7 +69,7 @@ impl Log {
     /// The side of everybody else.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.store.clone(), self.identity.clone()).with(self.witnessed.clone())
+        Reader::new(self.store.clone(), self.identity.clone()).with(self.witnessed.clone(), self.stamped.clone())
     }
 
     /// Whether a witness has shown that this log signed another history: then nothing may be signed any more.

@@ -12,13 +12,18 @@
 use std::num::NonZeroU8;
 use std::sync::Mutex;
 
+use axum::Json;
 use axum::extract::State as FromState;
 use axum::response::{IntoResponse, Response};
+use data_encoding::BASE64;
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::State;
 use super::problem::Problem;
 use super::request::{FromPath, recorder_id};
+use super::time;
 use crate::error::{Error, Kind, Result};
 use crate::log::Reader;
 
@@ -89,6 +94,41 @@ pub(super) async fn proof(
     let (entry, index) = state.behind.logged(recorder, sequence).await?.ok_or_else(absent)?;
     let text = state.behind.log(&state.log, move |log| log.tlog_proof(&entry, index, &log.tree_with(index)?));
     Ok(answer(text.await?, "text/plain; charset=utf-8", CHANGING))
+}
+
+/// A time stamp over a checkpoint of the log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StampDocument {
+    /// How many entries the checkpoint covers.
+    entries: u64,
+    /// The time of the stamp, RFC 3339 UTC.
+    at: String,
+    /// The name in the certificate of the authority.
+    authority: String,
+    /// What is stamped, byte for byte: its SHA-256 is in the token.
+    checkpoint: String,
+    /// The answer of the authority, DER `TimeStampResp` of RFC 3161, base64.
+    answer: String,
+}
+
+/// The earliest time stamp (RFC 3161) over a checkpoint with at least `size` entries: these were there at its time.
+#[utoipa::path(get, operation_id = "log_timestamp", path = "/v1/log/timestamps/{size}", tag = "log",
+    params(("size" = u64, Path, description = "Entries, from 1")),
+    responses((status = 200, body = StampDocument), (status = "default", response = Problem)))]
+pub(super) async fn timestamp(
+    FromState(state): FromState<State>,
+    FromPath(size): FromPath<String>,
+) -> Result<Json<StampDocument>, Problem> {
+    let size = decimal(&size).ok_or_else(|| Error::new(Kind::Invalid, "the size is not a number"))?;
+    let stamp = ask(&state, move |log| log.stamp(size.max(1)..u64::MAX)).await?;
+    let stamp = stamp.ok_or_else(|| Error::new(Kind::NotFound, "nothing of that size has a time stamp"))?;
+    Ok(Json(StampDocument {
+        entries: stamp.tree.size,
+        at: time::format(stamp.token.at),
+        authority: stamp.token.authority,
+        checkpoint: stamp.tree.checkpoint,
+        answer: BASE64.encode(&stamp.answer),
+    }))
 }
 
 /// A tile of hashes or a bundle of entries (C2SP tlog-tiles).

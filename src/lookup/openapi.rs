@@ -78,6 +78,7 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::key))
         .routes(routes!(log::proof))
+        .routes(routes!(log::timestamp))
         .routes(routes!(document))
         .split_for_parts();
     // Strings and maps of strings always have a JSON form.

@@ -24,7 +24,7 @@ use crate::export::{self, Exports};
 use crate::fleet::Fleet;
 use crate::ingest::{self, Gateway};
 use crate::log::witness::Witnesses;
-use crate::log::{Identity, Log, Reader, witness};
+use crate::log::{Identity, Log, Reader, StampSettings, Stamps, witness};
 use crate::retention::{self, Retention};
 use crate::scrub::{self, Scrub};
 use crate::store::records::{AuditRecord, Event};
@@ -52,6 +52,8 @@ pub(super) struct Opened {
     pub(super) scrub: Scrub,
     /// Who cosigns the log.
     pub(super) witnesses: Witnesses,
+    /// Who stamps it.
+    pub(super) stamps: Option<Stamps>,
     server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
@@ -94,6 +96,9 @@ impl Opened {
         let trust = Arc::new(trust.keep_lists(store.clone(), clock.clone())?);
         let witness_metrics = log::Metrics::register(&metrics)?;
         let witnesses = Witnesses::new(&witness_settings(config), reader.clone(), witness_metrics)?;
+        let stamp_metrics = log::StampMetrics::register(&metrics)?;
+        let stamps = stamp_settings(config).map(|of| Stamps::new(of, reader.clone(), clock.clone(), stamp_metrics));
+        let stamps = stamps.transpose()?;
         let commit_metrics = commit::Metrics::register(&metrics)?;
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
@@ -107,6 +112,7 @@ impl Opened {
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
         let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &export_identity)?;
+        let source = source.with_stamps(stamps.clone());
         let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone(), export_metrics)?);
         let office = Office {
             authority,
@@ -140,6 +146,7 @@ impl Opened {
             retention,
             scrub,
             witnesses,
+            stamps,
             server_identity,
             reader,
             lookup_metrics,
@@ -244,6 +251,11 @@ fn store_settings(config: &Config) -> store::Settings {
 fn witness_settings(config: &Config) -> witness::Settings {
     let of = config.witness.clone();
     witness::Settings { witnesses: of.witnesses, quorum: of.quorum, ca: of.ca }
+}
+
+fn stamp_settings(config: &Config) -> Option<StampSettings> {
+    let of = config.timestamp.clone();
+    of.map(|of| StampSettings { url: of.url, interval: of.interval, ca: of.ca })
 }
 
 fn commit_settings(config: &Config) -> commit::Settings {

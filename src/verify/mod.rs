@@ -1,7 +1,7 @@
 //! The offline verifier: says of a bundle what it is worth, with no network, no account and no code of a server.
 //!
 //! The path of a bundle: `source` (a ZIP or a directory, both as sections of files) → `chain` (each line, and the footage it names)
-//! with `hashing` (both digests of a byte in one pass) → `parts` (every other file) → `report`. What counts as trusted is in `trust`.
+//! with `hashing` (both digests of a byte in one pass) → `stamps` and `parts` (every other file) → `report`. What counts as trusted is in `trust`.
 //!
 //! Promises: memory is bounded however large the bundle is; nothing that a bundle says is believed before it is checked; what is
 //! wrong with one link or file is said of that one alone; a bundle that cannot be read is an error, never a verdict.
@@ -12,12 +12,13 @@ mod hashing;
 mod parts;
 mod report;
 mod source;
+mod stamps;
 mod trust;
 mod zip;
 
 use std::path::Path;
 
-pub use report::{Basis, Fault, FileFinding, RecorderReport, Report};
+pub use report::{Basis, Fault, FileFinding, RecorderReport, Report, TimeStamp};
 pub use trust::Trust;
 
 use crate::error::Result;

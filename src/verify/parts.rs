@@ -14,6 +14,7 @@ use super::chain::{Chain, Tree, Walker};
 use super::hashing::Hasher;
 use super::report::{Basis, Fault, FileFinding, RecorderReport, Report};
 use super::source::{FILES_MAX, Source, is_plain, unreadable};
+use super::stamps;
 use super::trust::Trust;
 use crate::bundle::about::Gaps;
 use crate::bundle::manifest::Manifest;
@@ -63,6 +64,12 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
     signature(source, &text, &manifest, trust, &mut faults)?;
     drop(text);
     let (tree, cosignatures) = tree(source, &manifest, trust, &mut faults)?;
+    let mut timestamps = Vec::new();
+    if let Ok(log) = LogKey::parse(&manifest.log) {
+        let (stamps, wrong) = stamps::check(source, &files, &log, tree, trust)?;
+        wrong.into_iter().for_each(|(path, fault)| faults.add(path, fault));
+        timestamps = stamps;
+    }
     let range = time(&manifest.requested.from)?..time(&manifest.requested.to)?;
     let gaps = gaps(source, &mut faults)?;
     let lists = lists(source, &files)?;
@@ -107,6 +114,7 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
         cosignatures,
         quorum: trust.map_or(0, |trust| trust.quorum),
         bytes: source.bytes(),
+        timestamps,
         recorders,
         files: faults.list,
         more_files: faults.more,

@@ -97,6 +97,21 @@ impl RecorderReport {
     }
 }
 
+/// A time stamp over the log of the bundle. It weighs nothing in the verdict: it says since when at the latest the links were there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TimeStamp {
+    /// How many entries of the log it covers.
+    pub entries: u64,
+    /// Its time, RFC 3339 UTC.
+    pub at: String,
+    /// The name in the certificate of its authority.
+    pub authority: String,
+    /// Whether that leads to an authority that the one who checks believes.
+    pub trusted: bool,
+    /// Why not, if it was looked at.
+    pub because: Option<&'static str>,
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -118,6 +133,8 @@ pub struct Report {
     pub quorum: usize,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Time stamps over the log, those that hold.
+    pub timestamps: Vec<TimeStamp>,
     /// One entry a recorder.
     pub recorders: Vec<RecorderReport>,
     /// Files that are not what they should be.
@@ -154,6 +171,18 @@ impl Report {
         let _ = writeln!(text, "{}: export {}, {} .. {}", self.verdict, self.export, self.from, self.to);
         if self.quorum > 0 {
             let _ = writeln!(text, "witnesses: {} of {} that are needed", self.cosignatures, self.quorum);
+        }
+        for one in &self.timestamps {
+            let trusted = match (one.trusted, one.because) {
+                (true, _) => "an authority that you trust".to_owned(),
+                (false, Some(why)) => format!("NOT trusted: {why}"),
+                (false, None) => "whom the bundle alone vouches for".to_owned(),
+            };
+            let (entries, at, authority) = (one.entries, &one.at, &one.authority);
+            let _ = writeln!(
+                text,
+                "time stamp: the first {entries} entries of the log were there at {at}, says {authority}, {trusted}"
+            );
         }
         for one in &self.recorders {
             let _ = writeln!(text, "{}: {}, {} links, {} gaps", one.recorder, one.verdict, one.links, one.gaps);

@@ -5,6 +5,7 @@
 //! anchors = ["ca.pem"]                       # CAs of recorders and exporters: PEM files, paths from this file
 //! witnesses = ["w1.example+5e6f7a8b+BA..."]  # vkeys of cosigners
 //! quorum = 1                                 # how many of them must have signed the checkpoint; 0 if not given
+//! timestamp_anchors = ["tsa.pem"]            # CAs of authorities for time stamps, as for anchors; none if not given
 //! ```
 
 use std::io::Read as _;
@@ -29,6 +30,8 @@ struct File {
     witnesses: Vec<String>,
     #[serde(default)]
     quorum: usize,
+    #[serde(default)]
+    timestamp_anchors: Vec<PathBuf>,
 }
 
 /// Whom to believe.
@@ -39,6 +42,8 @@ pub struct Trust {
     pub(super) anchors: Vec<Vec<u8>>,
     pub(super) witnesses: Vec<WitnessKey>,
     pub(super) quorum: usize,
+    /// DER certificates of CAs of authorities for time stamps.
+    pub(super) timestamp_anchors: Vec<Vec<u8>>,
 }
 
 impl Trust {
@@ -51,26 +56,35 @@ impl Trust {
         let file: File = toml::from_str(&text(path)?).context(Kind::Invalid, invalid())?;
         let logs = file.logs.iter().map(|key| LogKey::parse(key)).collect::<Result<Vec<_>, _>>();
         let witnesses = file.witnesses.iter().map(|key| WitnessKey::parse(key)).collect::<Result<Vec<_>, _>>();
-        let mut anchors = Vec::new();
-        for named in &file.anchors {
-            let named = path.parent().unwrap_or(Path::new("")).join(named);
-            let found = certificates::pem(text(&named)?.as_bytes(), "CERTIFICATE");
-            if found.is_empty() {
-                return Err(Error::new(Kind::Invalid, format!("{} has no certificate", named.display())));
-            }
-            anchors.extend(found);
-        }
+        let dir = path.parent().unwrap_or(Path::new(""));
+        let (anchors, timestamp_anchors) =
+            (certificates(dir, &file.anchors)?, certificates(dir, &file.timestamp_anchors)?);
         if file.quorum > file.witnesses.len() {
             return Err(Error::new(Kind::Invalid, "the quorum is greater than the number of witnesses"));
         }
         let witnesses = witnesses.context(Kind::Invalid, invalid())?;
-        Ok(Self { logs: logs.context(Kind::Invalid, invalid())?, anchors, witnesses, quorum: file.quorum })
+        let logs = logs.context(Kind::Invalid, invalid())?;
+        Ok(Self { logs, anchors, witnesses, quorum: file.quorum, timestamp_anchors })
     }
 
     /// How many of the witnesses that count have signed this checkpoint.
     pub(super) fn cosignatures(&self, checkpoint: &str) -> usize {
         cosignature::count(&self.witnesses, checkpoint)
     }
+}
+
+/// The certificates of these files.
+fn certificates(dir: &Path, files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
+    let mut all = Vec::new();
+    for named in files {
+        let named = dir.join(named);
+        let found = certificates::pem(text(&named)?.as_bytes(), "CERTIFICATE");
+        if found.is_empty() {
+            return Err(Error::new(Kind::Invalid, format!("{} has no certificate", named.display())));
+        }
+        all.extend(found);
+    }
+    Ok(all)
 }
 
 fn text(path: &Path) -> Result<String> {

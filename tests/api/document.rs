@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 35] = [
+const ROUTES: [&str; 36] = [
     "/v1/assignments",
     "/v1/audit",
     "/v1/audit/{number}/proof",
@@ -23,6 +23,7 @@ const ROUTES: [&str; 35] = [
     "/v1/log/key",
     "/v1/log/proof/{recorder}/{sequence}",
     "/v1/log/tile/{path}",
+    "/v1/log/timestamps/{size}",
     "/v1/openapi.json",
     "/v1/pulls",
     "/v1/pulls/{id}",

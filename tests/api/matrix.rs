@@ -79,6 +79,7 @@ const TABLE: &[Row] = &[
     ("revoke_recorder", Method::POST, "/v1/recorders/{R}/revoke", Some(REASON), "d", Thing),
     ("log_checkpoint", Method::GET, "/v1/log/checkpoint", None, "", Public),
     ("log_key", Method::GET, "/v1/log/key", None, "", Public),
+    ("log_timestamp", Method::GET, "/v1/log/timestamps/1", None, "", Public),
     ("log_proof", Method::GET, "/v1/log/proof/{R}/0", None, "", Public),
     ("log_tile", Method::GET, "/v1/log/tile/0/000.p/1", None, "", Public),
     ("document", Method::GET, "/v1/openapi.json", None, "", Public),

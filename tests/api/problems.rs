@@ -56,6 +56,8 @@ async fn bad_requests_get_a_problem() {
         (format!("/v1/recorders/{other}/live.m3u8"), 404),
         (format!("/v1/recorders/{id}/clip.mp4?from={from}"), 400),
         (format!("/v1/recorders/{id}/clip.mp4?from={}&to={}", at(1_000), at(2_000)), 404),
+        ("/v1/log/timestamps/1".to_owned(), 404),
+        ("/v1/log/timestamps/01".to_owned(), 400),
         ("/v1/log/tile/0/001".to_owned(), 404),
         ("/v1/log/tile/0/000".to_owned(), 404),
         ("/v1/log/tile/8/000.p/1".to_owned(), 404),

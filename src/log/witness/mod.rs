@@ -5,8 +5,6 @@
 //! is this log's own signature on that: a tree that the store does not have, or has otherwise, is a contradiction, after which
 //! nothing is signed any more. A witness that only claims something, or cannot be reached, stops nothing.
 
-mod alarm;
-mod client;
 mod peer;
 
 use std::path::PathBuf;
@@ -19,14 +17,16 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{Metrics, Reader, Tree};
-use crate::error::{Context as _, Error, Kind, Result};
-use alarm::Alarm;
-use client::Client;
+use super::alarm::Alarm;
+use super::client::Client;
+use super::{Metrics, Reader, Tree, blocking};
+use crate::error::{Error, Kind, Result};
 use peer::{Failure, Peer};
 
 /// How often it is looked whether the log has grown.
 const ROUND: Duration = Duration::from_secs(1);
+/// A checkpoint that is without its quorum for so long should be known to a person.
+const ALARM_AFTER: Duration = Duration::from_secs(60);
 
 /// Which witnesses are asked, and how many must agree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -53,7 +53,7 @@ impl Witnesses {
     /// # Errors
     /// [`Kind::Invalid`] when the CAs cannot be read, or are missing for a witness that speaks HTTPS.
     pub fn new(settings: &Settings, reader: Reader, metrics: Metrics) -> Result<Self> {
-        let client = Client::new(settings.ca.as_deref())?;
+        let client = Client::new(settings.ca.as_deref().map(|ca| (ca, "witness.ca")))?;
         let of = |(url, key): &(Url, WitnessKey)| Peer::new(url.clone(), key.clone(), client.clone(), reader.clone());
         let peers = settings.witnesses.iter().map(of).collect::<Result<_>>()?;
         Ok(Self { reader, peers, quorum: settings.quorum, metrics })
@@ -86,7 +86,7 @@ impl Witnesses {
         }
         let mut ticks = tokio::time::interval(ROUND);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut alarm = Alarm::default();
+        let mut alarm = Alarm::after(ALARM_AFTER);
         loop {
             tokio::select! {
                 biased;
@@ -118,9 +118,9 @@ impl Witnesses {
         }
         let tree = self.newest().await?;
         if tree.size > witnessed.tree().map_or(0, |tree| tree.size) {
-            alarm.grown(Instant::now());
+            alarm.begins(Instant::now());
             if self.cosign(&tree).await? {
-                alarm.cosigned();
+                alarm.over();
             }
         }
         Ok(())
@@ -176,11 +176,6 @@ impl Witnesses {
     fn tell(&self) {
         self.metrics.contradicted(self.reader.witnessed().contradiction().is_some());
     }
-}
-
-/// Work that waits for the disk.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context(Kind::Internal, "a question to the log failed")?
 }
 
 /// What a person reads when the server must not sign any more.

@@ -8,10 +8,12 @@ use data_encoding::BASE64;
 use http::Method;
 use url::Url;
 
-use super::blocking;
-use super::client::Client;
 use crate::error::{Error, Kind, Result};
-use crate::log::{Reader, Tree};
+use crate::log::client::{Client, Question};
+use crate::log::{Reader, Tree, blocking};
+
+/// Longest answer that is read, bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// Why there is no cosignature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +144,10 @@ impl Peer {
     }
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<(u16, String), Failure> {
-        let asked = self.client.ask(&self.url, method, path, body).await;
+        let target = format!("{}/{path}", self.url.path().trim_end_matches('/'));
+        let question =
+            Question { method, target, content_type: None, body: body.into(), answer_bytes_max: ANSWER_BYTES_MAX };
+        let asked = self.client.ask(&self.url, question).await;
         let (status, body) = asked.map_err(|error| Failure::Unreachable(error.to_string()))?;
         String::from_utf8(body.to_vec()).map(|body| (status, body)).map_err(|_| Failure::Invalid)
     }

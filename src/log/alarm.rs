@@ -1,26 +1,29 @@
-//! How long the log has been ahead of its quorum. Pure.
+//! How long the log has been ahead of its quorum, or of its newest time stamp. Pure.
 
 use std::time::{Duration, Instant};
 
-/// From here on a person should know.
-const ALARM_AFTER: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Alarm {
-    /// When the log was first seen to be ahead of what the quorum cosigned.
+    after: Duration,
+    /// When the log was first seen to be ahead.
     since: Option<Instant>,
     rung: bool,
 }
 
 impl Alarm {
+    /// Rings when the log has been ahead for so long.
+    pub(super) fn after(after: Duration) -> Self {
+        Self { after, since: None, rung: false }
+    }
+
     /// The log is ahead.
-    pub(super) fn grown(&mut self, now: Instant) {
+    pub(super) fn begins(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// The quorum cosigned what the log was when it was seen to be ahead.
-    pub(super) fn cosigned(&mut self) {
-        *self = Self::default();
+    /// It is no more, or what it was when it was seen to be ahead is behind.
+    pub(super) fn over(&mut self) {
+        *self = Self::after(self.after);
     }
 
     /// How long it has been ahead.
@@ -28,9 +31,9 @@ impl Alarm {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Whether it is to be said, once for each time without a quorum.
+    /// Whether it is to be said, once for each time.
     pub(super) fn rings(&mut self, now: Instant) -> bool {
-        let rings = !self.rung && self.age(now) >= ALARM_AFTER;
+        let rings = !self.rung && self.age(now) >= self.after;
         self.rung |= rings;
         rings
     }
@@ -42,18 +45,18 @@ mod tests {
 
     #[test]
     fn a_minute_without_a_quorum_is_told_once() {
-        let (mut alarm, start) = (Alarm::default(), Instant::now());
+        let (mut alarm, start) = (Alarm::after(Duration::from_secs(60)), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(!alarm.rings(at(1_000)), "a log that does not grow is not late");
-        alarm.grown(at(0));
-        alarm.grown(at(30));
+        alarm.begins(at(0));
+        alarm.begins(at(30));
         assert!(!alarm.rings(at(59)));
         assert_eq!(alarm.age(at(59)), Duration::from_secs(59));
         assert!(alarm.rings(at(60)));
         assert!(!alarm.rings(at(61)));
-        alarm.cosigned();
+        alarm.over();
         assert_eq!(alarm.age(at(62)), Duration::ZERO);
-        alarm.grown(at(70));
+        alarm.begins(at(70));
         assert!(!alarm.rings(at(129)));
         assert!(alarm.rings(at(130)));
     }

@@ -1,4 +1,4 @@
-//! HTTP to a witness: one question, one short answer, a deadline for both.
+//! HTTP to a witness or an authority for time stamps: one question, one short answer, a deadline for both.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,20 +20,29 @@ use crate::error::{Context as _, Error, Kind, Result};
 
 /// A question and its answer may take so long.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Largest answer that is read, bytes.
-const BODY_BYTES_MAX: usize = 16 * 1024;
 
-/// Asks witnesses. Cheap to clone.
+/// One question.
+pub(super) struct Question {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) target: String,
+    pub(super) content_type: Option<&'static str>,
+    pub(super) body: Bytes,
+    /// Largest answer that is read, bytes.
+    pub(super) answer_bytes_max: usize,
+}
+
+/// Asks. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Client {
     tls: Option<TlsConnector>,
 }
 
 impl Client {
-    /// Believes HTTPS servers with certificates of the CAs in `ca`.
-    pub(super) fn new(ca: Option<&Path>) -> Result<Self> {
-        let Some(ca) = ca else { return Ok(Self { tls: None }) };
-        let unreadable = || format!("cannot read {} (witness.ca)", ca.display());
+    /// Believes HTTPS servers with certificates of the CAs in this file; the setting that names it is for errors.
+    pub(super) fn new(ca: Option<(&Path, &'static str)>) -> Result<Self> {
+        let Some((ca, setting)) = ca else { return Ok(Self { tls: None }) };
+        let unreadable = || format!("cannot read {} ({setting})", ca.display());
         let mut roots = rustls::RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca).context(Kind::Invalid, unreadable())? {
             let certificate = certificate.context(Kind::Invalid, unreadable())?;
@@ -57,32 +66,34 @@ impl Client {
         }
     }
 
-    /// Asks for `path` below `base`: status and body of the answer.
-    pub(super) async fn ask(&self, base: &Url, method: Method, path: &str, body: String) -> Result<(u16, Bytes)> {
-        let late = |_| Error::new(Kind::Busy, format!("no answer from {base}"));
-        tokio::time::timeout(ANSWER_MAX, self.exchange(base, method, path, body)).await.map_err(late)?
+    /// Asks whoever is at `url`: status and body of the answer.
+    pub(super) async fn ask(&self, url: &Url, question: Question) -> Result<(u16, Bytes)> {
+        let late = |_| Error::new(Kind::Busy, format!("no answer from {url}"));
+        tokio::time::timeout(ANSWER_MAX, self.exchange(url, question)).await.map_err(late)?
     }
 
-    async fn exchange(&self, base: &Url, method: Method, path: &str, body: String) -> Result<(u16, Bytes)> {
-        let unreachable = || format!("cannot reach {base}");
-        let invalid = || Error::new(Kind::Invalid, format!("{base} is no address of a witness"));
-        let (host, port) = base.host_str().zip(base.port_or_known_default()).ok_or_else(invalid)?;
+    async fn exchange(&self, url: &Url, question: Question) -> Result<(u16, Bytes)> {
+        let unreachable = || format!("cannot reach {url}");
+        let invalid = || Error::new(Kind::Invalid, format!("{url} is no address of a server"));
+        let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(invalid)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let target = format!("{}/{path}", base.path().trim_end_matches('/'));
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(header::HOST, format!("{host}:{port}"))
-            .body(Full::new(Bytes::from(body)))
-            .context(Kind::Invalid, "the question cannot be asked")?;
+        let mut request = Request::builder()
+            .method(question.method)
+            .uri(question.target)
+            .header(header::HOST, format!("{host}:{port}"));
+        if let Some(content_type) = question.content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request.body(Full::new(question.body)).context(Kind::Invalid, "the question cannot be asked")?;
+        let bytes_max = question.answer_bytes_max;
         let stream = TcpStream::connect((bare.as_str(), port)).await.context(Kind::Busy, unreachable())?;
         match &self.tls {
-            Some(tls) if base.scheme() == "https" => {
+            Some(tls) if url.scheme() == "https" => {
                 let name = ServerName::try_from(bare).map_err(|_| invalid())?;
                 let stream = tls.connect(name, stream).await.context(Kind::Busy, unreachable())?;
-                speak(stream, request).await
+                speak(stream, request, bytes_max).await
             }
-            _ => speak(stream, request).await,
+            _ => speak(stream, request, bytes_max).await,
         }
         .context(Kind::Busy, unreachable())
     }
@@ -90,7 +101,7 @@ impl Client {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(u16, Bytes), Failed>
+async fn speak<S>(stream: S, request: Request<Full<Bytes>>, bytes_max: usize) -> Result<(u16, Bytes), Failed>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -99,7 +110,7 @@ where
     let answered = async {
         let answer = sender.send_request(request).await?;
         let status = answer.status().as_u16();
-        let body = Limited::new(answer.into_body(), BODY_BYTES_MAX).collect().await?;
+        let body = Limited::new(answer.into_body(), bytes_max).collect().await?;
         Ok((status, body.to_bytes()))
     };
     let answered = answered.await;
