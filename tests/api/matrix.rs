@@ -184,7 +184,12 @@ async fn nobody_gets_anything_that_is_not_public() {
         // The clock of the rig stands, and only so many denials of nobody are written down in a second.
         rig.clock.set(rig.clock.now() + 1_000_000);
         let answer = ask(&rig, "a-token-of-nobody-at-all", row, &names).await;
-        let expected = if row.5 == Public { (200, 0) } else { (401, 1) };
+        let expected = match row {
+            // The log of the rig has no authority that stamps it.
+            ("log_timestamp", ..) => (404, 0),
+            (.., Public) => (200, 0),
+            _ => (401, 1),
+        };
         assert_eq!((answer.status, answer.denials), expected, "{}: {}", row.0, answer.body);
     }
 }
