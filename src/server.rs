@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{self, Access, Grants};
 use crate::clock::Clock;
 use crate::commit::WriterHandle;
 use crate::config::Config;
@@ -43,12 +44,11 @@ pub struct Server {
     pub ops_addr: SocketAddr,
     /// Whether the API speaks HTTPS.
     pub api_tls: bool,
-    /// The bearer token of the API.
-    pub token: String,
     /// The data directory.
     pub data: PathBuf,
     /// Every metric of the server, for those who run it within their own process.
     pub metrics: prometheus::Registry,
+    access: Access,
     store: Store,
     readiness: Readiness,
     writer: WriterHandle,
@@ -121,7 +121,7 @@ impl Server {
             api_addr,
             ops_addr,
             api_tls: config.api.tls.is_some(),
-            token: opened.token,
+            access: opened.access,
             data: config.store.dir,
             metrics: opened.metrics,
             store: opened.gateway.store,
@@ -133,6 +133,16 @@ impl Server {
             listeners,
             _lock: opened.lock,
         })
+    }
+
+    /// A bearer token with every role, for the one who runs the server within their own process; good as long as it runs.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] without randomness.
+    pub fn owner_token(&self) -> Result<String> {
+        let token = access::random()?;
+        self.access.admit(&token, "owner", Grants::everything())?;
+        Ok(token)
     }
 
     /// Serves until `shutdown` resolves and then drains, or until a part ends.

@@ -6,6 +6,8 @@ mod access;
 #[path = "support/chain.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
 mod chain;
+#[path = "api/class.rs"]
+mod class;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/exports.rs"]
@@ -32,6 +34,8 @@ mod recorders;
 mod retention;
 #[path = "api/rig.rs"]
 mod rig;
+#[path = "api/sign_in.rs"]
+mod sign_in;
 #[path = "api/slow.rs"]
 mod slow;
 #[path = "api/trail.rs"]

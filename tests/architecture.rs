@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &[]),
     ("est", &[]),
     ("log", &["store", "timestamp"]),
-    ("access", &["store"]),
+    ("access", &["http", "store"]),
     ("audit", &["store"]),
     ("fleet", &["store"]),
     ("retention", &["store"]),

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use support::process::{AIGAQ, ServerProcess, aigaq};
 
-const COMMANDS: [&str; 8] = ["token", "serve", "enrol", "revoke", "record", "demo", "check", "load"];
+const COMMANDS: [&str; 9] = ["account", "client", "serve", "enrol", "revoke", "record", "demo", "check", "load"];
 
 /// Asserts that these arguments fail with `code` and one line that contains `part`, and say nothing on standard output.
 fn refused(arguments: &[&str], code: i32, part: &str) {
@@ -181,17 +181,55 @@ fn enrolling_twice_makes_two_recorders_and_never_overwrites_one() {
     assert_ne!(first, second);
 }
 
+/// Runs the binary with this on its standard input.
+fn aigaq_told(arguments: &[&str], input: &str) -> (Option<i32>, String) {
+    let mut child = Command::new(AIGAQ)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
 #[test]
-fn the_token_is_made_once_and_is_for_its_owner_alone() {
+fn nobody_can_sign_in_until_the_operator_says_who_and_no_secret_is_on_disk_or_in_the_log() {
     let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
     let server = ServerProcess::start(dir.path()).unwrap();
-    let token = server.token();
-    assert!(token.len() >= 43, "{token}");
-    let mode = std::fs::metadata(dir.path().join("token")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let log = || std::fs::read_to_string(dir.path().join("test.log")).unwrap();
+    assert!(log().contains("aigaq account add NAME --role administrator"), "{}", log());
+    assert_eq!(get(server.api, "/v1/recorders").0, 401);
+    let add = ["account", "add", "anna", "--role", "administrator", "--data", data];
+    assert_eq!(aigaq_told(&add, "correct horse battery\n"), (Some(0), "anna\n".to_owned()));
+    assert_eq!(aigaq_told(&add, "short\n").0, Some(1));
+    let left = std::fs::read_dir(dir.path().join("accounts")).unwrap().next().unwrap().unwrap();
+    assert_eq!(left.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!String::from_utf8_lossy(&std::fs::read(left.path()).unwrap()).contains("correct horse"));
+    let body = r#"{"name":"anna","password":"correct horse battery"}"#;
+    let sign_in = |port: SocketAddr| {
+        let mut stream = std::net::TcpStream::connect(port).unwrap();
+        let head = "POST /v1/sign-in HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = sign_in(server.api);
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let token = answer.split("\"token\":\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(token.len(), 64);
     assert!(server.terminate().success());
     let server = ServerProcess::start(dir.path()).unwrap();
-    assert_eq!(server.token(), token);
+    assert!(sign_in(server.api).starts_with("HTTP/1.1 200 OK"), "the account is there after a restart");
+    for secret in ["correct horse battery", token] {
+        assert!(!log().contains(secret));
+    }
+    refused(&["account", "add", "anna", "--role", "king", "--data", data], 2, "operator, supervisor");
+    refused(&["client", "add", "a b", "--role", "operator", "--data", data], 1, "letters");
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Site {
         let server = Server::start(config, clock.clone()).await.unwrap();
         assert_eq!(server.quic_addr, server.enrol_addr, "one HOST:PORT is all that a recorder knows");
         let (address, api) = (server.enrol_addr, server.api_addr);
-        let (token, metrics) = (server.token.clone(), server.metrics.clone());
+        let (token, metrics) = (server.owner_token().unwrap(), server.metrics.clone());
         let stop = tokio_util::sync::CancellationToken::new();
         let served = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
         Self { home, clock, address, api, token, metrics, stop, served }

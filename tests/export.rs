@@ -103,7 +103,8 @@ impl Site {
         config.store.dir = home.path().join("data");
         change(&mut config);
         let server = Server::start(config, Clock::system()).await.unwrap();
-        let (quic, api, token) = (server.quic_addr, format!("http://{}", server.api_addr), server.token.clone());
+        let (quic, api, token) =
+            (server.quic_addr, format!("http://{}", server.api_addr), server.owner_token().unwrap());
         let stop = CancellationToken::new();
         let serving = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();

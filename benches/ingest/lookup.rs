@@ -30,7 +30,7 @@ pub async fn run() {
     (config.quic.listen, config.api.listen, config.ops.listen) = (any, any, any);
     config.store.dir = data.path().to_owned();
     let server = Server::start(config, Clock::system()).await.unwrap();
-    let (quic, api, token) = (server.quic_addr, server.api_addr, server.token.clone());
+    let (quic, api, token) = (server.quic_addr, server.api_addr, server.owner_token().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(server.run_until(async {
         let _ = stopped.await;

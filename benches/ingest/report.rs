@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use aigaq::access::{Access, Grants};
+use aigaq::access::{self, Access, Grants};
 use aigaq::fleet::Fleet;
 use aigaq::log::{Identity, Log};
 use aigaq::store::records::{
@@ -37,7 +37,7 @@ pub async fn run() {
     let reader = Arc::new(Log::open(store.clone(), Identity::ephemeral().unwrap(), None).unwrap().reader());
     let metrics = lookup::Metrics::register(&prometheus::Registry::new()).unwrap();
     let fleet = Fleet::open(store.clone(), clock.clone()).unwrap();
-    let access = Access::default();
+    let access = Access::open(store.clone(), None, clock.clone(), access::Settings::default()).unwrap();
     access.admit(TOKEN, "bench", Grants::everything()).unwrap();
     let router = lookup::router(lookup::State::new(store, reader, access, clock, metrics, fleet).unwrap());
     let request = Request::get("/v1/reports/dark?day=2026-01-01&format=csv");

@@ -87,6 +87,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             | Verb::Export
             | Verb::Fetch
             | Verb::Report
+            | Verb::Audit
             | Verb::Classify => Some(Sealed),
             _ => None,
         },

@@ -193,7 +193,7 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Forks => keys::read_fork(key).map(|(recorder, sequence, _)| format!("{recorder}/{sequence} fork")),
         Family::Quarantine => keys::read_quarantine(key).map(|(recorder, ..)| format!("{recorder} quarantine")),
         Family::Timeline => keys::read_timeline(key).map(|(recorder, _, sequence)| format!("{recorder}/{sequence}")),
-        Family::Heads | Family::Recorders | Family::Announcements | Family::Deleted => {
+        Family::Heads | Family::Recorders | Family::Announcements | Family::Deleted | Family::Classes => {
             keys::read_recorder(key).map(|recorder| recorder.to_string())
         }
         Family::Tiles => keys::read_tile(key).map(|(level, first)| format!("item {first} of level {level}")),
@@ -212,6 +212,8 @@ fn place_of(family: Family, key: &[u8]) -> String {
             keys::read_extension(key).map(|(recorder, number)| format!("{recorder} extension {number}"))
         }
         Family::Holds => keys::read_hold(key).map(|(recorder, id)| format!("{recorder} hold {id}")),
+        Family::Accounts => Ok(String::from_utf8_lossy(key).into_owned()),
+        Family::Sessions => keys::read_session(key).map(|slot| format!("session {slot}")),
         Family::Days => keys::read_day(key).map(|day| format!("day {day}")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }

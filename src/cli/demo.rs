@@ -92,8 +92,9 @@ fn config(scratch: &Scratch) -> Config {
 fn describe(server: &Server) -> Result<(SocketAddr, String)> {
     output::addresses(server)?;
     output::line(&format!("data        {}", server.data.display()))?;
-    output::line(&format!("token       {}", server.token))?;
-    Ok((server.api_addr, server.token.clone()))
+    let token = server.owner_token()?;
+    output::line(&format!("token       {token}"))?;
+    Ok((server.api_addr, token))
 }
 
 /// A recorder of the demo.

@@ -4,6 +4,8 @@
 //! bad input end in one line and a non-zero exit (2 for wrong use, 1 for the rest; `verify` has its own). The rooms never import this one.
 
 #[cfg(feature = "server")]
+mod account;
+#[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
 mod demo;
@@ -26,8 +28,6 @@ mod scratch;
 mod serve;
 #[cfg(feature = "server")]
 mod site;
-#[cfg(feature = "server")]
-mod token;
 #[cfg(feature = "verify")]
 mod verify;
 #[cfg(feature = "server")]

@@ -13,15 +13,15 @@ use crate::shutdown;
 ///
 /// Prints the four addresses it serves on. Needs no file: without --config everything
 /// has its default (QUIC and enrolment on 0.0.0.0:4433, API on 127.0.0.1:8080, operations on
-/// 127.0.0.1:9464, data in ./aigaq-data). The API wants the bearer token that the first
-/// start writes to DIR/token. The first SIGTERM or Ctrl-C lets recorders finish what they
+/// 127.0.0.1:9464, data in ./aigaq-data). The API is for those who can sign in: `aigaq account`
+/// and `aigaq client` say who. The first SIGTERM or Ctrl-C lets recorders finish what they
 /// are sending, a second one ends at once. Logs go to standard error; the environment
 /// variable AIGAQ_LOG sets what is logged, such as AIGAQ_LOG=debug.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
-    after_help = "Example:\n  aigaq serve --data /var/lib/aigaq\n  \
-                        curl -H \"Authorization: Bearer $(cat /var/lib/aigaq/token)\" http://127.0.0.1:8080/v1/recorders"
+    after_help = "Example:\n  aigaq account add anna --role administrator --data /var/lib/aigaq\n  \
+                        aigaq serve --data /var/lib/aigaq"
 )]
 pub(super) struct Args {
     /// Configuration file, TOML; deploy/server.toml explains every key.

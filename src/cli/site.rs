@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{check, demo, enrol, load, logs, retention, revoke, serve, token, witness};
+use super::{account, check, demo, enrol, load, logs, retention, revoke, serve, witness};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -23,7 +23,8 @@ pub(super) enum Command {
     Witness(witness::Args),
     Enrol(enrol::Args),
     Revoke(revoke::Args),
-    Token(token::Args),
+    Account(account::AccountArgs),
+    Client(account::ClientArgs),
     Demo(demo::Args),
     Check(check::Args),
     Retention(retention::Args),
@@ -43,7 +44,8 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Witness(args) => witness::run(args),
         Command::Enrol(args) => enrol::run(args),
         Command::Revoke(args) => revoke::run(args),
-        Command::Token(args) => token::run(args),
+        Command::Account(args) => account::account(args),
+        Command::Client(args) => account::client(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Retention(args) => retention::run(args),

@@ -29,6 +29,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         quic: quic(raw),
         enrol: enrol(raw),
         api: api(raw),
+        access: super::access::read(raw),
         ops: ops(raw),
         store: store(raw),
         retention: retention(raw),
@@ -50,7 +51,7 @@ fn seconds(raw: &mut Raw, key: &'static str, default: u64, range: std::ops::Rang
     Duration::from_secs(raw.integer(key, default, range))
 }
 
-fn path(raw: &mut Raw, key: &'static str) -> Option<PathBuf> {
+pub(super) fn path(raw: &mut Raw, key: &'static str) -> Option<PathBuf> {
     raw.text(key, None, "the path of a file, or \"\" for none", |text| Some((!text.is_empty()).then(|| text.into())))
 }
 

@@ -4,6 +4,7 @@
 //! once as key, value and allowed range. `deploy/server.toml` is the manual of the keys. This room reads one file and
 //! nothing else: no environment, no network, and it knows no other room; `server` hands each room its part.
 
+mod access;
 mod check;
 mod raw;
 
@@ -16,6 +17,8 @@ use aigaq_proto::cosignature::WitnessKey;
 use jiff::tz::TimeZone;
 use url::Url;
 
+pub use access::{Access, Grant, Provider};
+
 use crate::error::{Context, Error, Kind, Result};
 
 /// Everything that can be set. Made by [`Config::default`], [`Config::load`] or [`Config::parse`].
@@ -27,6 +30,8 @@ pub struct Config {
     pub enrol: Enrol,
     /// Where the control centre asks.
     pub api: Api,
+    /// Who may.
+    pub access: Access,
     /// Where monitoring asks.
     pub ops: Ops,
     /// What is kept, where, how long.

@@ -87,6 +87,26 @@ impl Raw {
         })
     }
 
+    /// Texts that `parse` accepts, each under a name; none if nothing is set.
+    pub(super) fn texts<T>(
+        &mut self,
+        key: &'static str,
+        wanted: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let value = match self.take(key) {
+            None => return BTreeMap::new(),
+            Some(value) => value,
+        };
+        let read = value.as_table().and_then(|table| {
+            table.iter().map(|(name, value)| Some((name.clone(), parse(value.as_str()?)?))).collect::<Option<_>>()
+        });
+        read.unwrap_or_else(|| {
+            self.refuse(key, &value, &format!("must be {wanted}"));
+            BTreeMap::new()
+        })
+    }
+
     /// A socket address: IP address and port, the port 0 for any free one.
     pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
         self.text(key, default, "an IP address and a port, such as \"127.0.0.1:8080\"", |text| text.parse().ok())

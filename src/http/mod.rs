@@ -5,6 +5,7 @@
 //! the address and the certificates of the peer reach the handlers as request extensions ([`Source`], [`Certificates`]) and from
 //! nowhere else. Knows no route and no other room.
 
+mod client;
 mod limits;
 mod rate;
 mod serve;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
+pub use client::Client;
 pub use limits::Limits;
 pub use rate::{Rate, Rates};
 pub use serve::{serve, serve_within};

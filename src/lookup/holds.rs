@@ -255,6 +255,11 @@ fn hold_id(text: &str) -> Result<(RecorderId, u64)> {
     Ok((recorder_id(recorder).map_err(|_| missing())?, number))
 }
 
+/// What somebody did, as it is shown.
+pub(super) fn act_document(act: Act) -> ActDocument {
+    ActDocument { at: time::format(act.at), by: act.by, reason: act.reason }
+}
+
 fn state_of(hold: &HoldRecord) -> HoldState {
     match hold {
         HoldRecord { released: Some(_), .. } => HoldState::Released,
@@ -264,7 +269,7 @@ fn state_of(hold: &HoldRecord) -> HoldState {
 }
 
 fn document(hold: HoldRecord) -> HoldDocument {
-    let act = |act: Act| ActDocument { at: time::format(act.at), by: act.by, reason: act.reason };
+    let act = act_document;
     HoldDocument {
         id: format!("{}-{}", hold.recorder, hold.id),
         recorder: hold.recorder.to_string(),

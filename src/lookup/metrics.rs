@@ -18,6 +18,10 @@ pub struct Metrics {
     /// Audit entries by outcome: `granted`, `denied`, `denied_unrecorded` (beyond the rate that is written down),
     /// `failed`.
     pub audit: IntCounterVec,
+    /// Attempts to sign in, by result: `granted`, `wrong`, `too_often`, `failed`.
+    pub sign_ins: IntCounterVec,
+    /// Sign-ins with accounts that are for emergencies.
+    pub break_glass: IntCounter,
     /// Reads that found bytes other than those received.
     pub damaged: IntCounter,
     /// Recorders that are assigned and do not record, by department and why.
@@ -45,6 +49,10 @@ impl Metrics {
         };
         let answers = counters("aigaq_lookups_total", "Look-ups answered.", &["route", "status"])?;
         let audit = counters("aigaq_audit_entries_total", "Audit entries, by outcome.", &["outcome"])?;
+        let sign_ins = counters("aigaq_sign_ins_total", "Attempts to sign in, by result.", &["result"])?;
+        let break_glass =
+            IntCounter::new("aigaq_break_glass_sign_ins_total", "Sign-ins with accounts that are for emergencies.")?;
+        registry.register(Box::new(break_glass.clone()))?;
         let options = HistogramOpts::new("aigaq_lookup_seconds", "Time to the head of an answer.");
         let seconds = HistogramVec::new(options.buckets(BUCKETS_S.to_vec()), &["route"])?;
         registry.register(Box::new(seconds.clone()))?;
@@ -65,6 +73,19 @@ impl Metrics {
         for outcome in ["granted", "denied", "denied_unrecorded", "failed"] {
             audit.with_label_values(&[outcome]);
         }
-        Ok(Self { seconds, answers, audit, damaged, recorders_dark, backlog_bytes, requests_open })
+        for result in ["granted", "wrong", "too_often", "failed"] {
+            sign_ins.with_label_values(&[result]);
+        }
+        Ok(Self {
+            seconds,
+            answers,
+            audit,
+            sign_ins,
+            break_glass,
+            damaged,
+            recorders_dark,
+            backlog_bytes,
+            requests_open,
+        })
     }
 }

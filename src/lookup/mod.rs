@@ -10,6 +10,7 @@
 
 mod asked;
 mod assignments;
+mod class;
 mod clip;
 mod content;
 mod coverage;
@@ -29,16 +30,18 @@ mod ops;
 mod play;
 pub mod problem;
 mod proof;
+mod provider;
 mod pulls;
 mod recorders;
 mod reports;
 mod request;
 mod revocation;
 mod scrub;
+mod sessions;
+mod sign_in;
 mod span;
 mod state;
 pub mod time;
-mod tokens;
 mod trail;
 pub mod viewer;
 mod watch;
@@ -47,7 +50,6 @@ pub use exports::holes;
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
 pub use state::State;
-pub use tokens::{make_token, remove_token, tokens_digest};
 pub use watch::{EVERY as WATCH_EVERY, count_dark, watch};
 
 use axum::middleware;

@@ -9,14 +9,14 @@ use bytes::Bytes;
 use http::header;
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ClientCredentials, Flow, HttpAuthScheme, HttpBuilder, OAuth2, Scopes, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, clip, coverage, deletions, exports, holds, live, log, play, proof, pulls, recorders, reports,
-    revocation, scrub, trail,
+    State, assignments, class, clip, coverage, deletions, exports, holds, live, log, play, proof, provider, pulls,
+    recorders, reports, revocation, scrub, sessions, sign_in, trail,
 };
 
 /// What the document says of the whole.
@@ -27,6 +27,7 @@ use super::{
         description = "Footage that can be proven. Times are RFC 3339 in UTC, ranges half-open, refusals RFC 9457 problems."
     ),
     tags(
+        (name = "access", description = "Who may come in"),
         (name = "recorders", description = "Who records"),
         (name = "footage", description = "What was recorded; each request leaves an audit entry"),
         (name = "audit", description = "What was done with all of it, by whom and why"),
@@ -51,6 +52,7 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(proof::forks))
         .routes(routes!(proof::quarantine))
         .routes(routes!(revocation::revoke))
+        .routes(routes!(class::class, class::classify))
         .routes(routes!(coverage::coverage))
         .routes(routes!(assignments::list, assignments::assign))
         .routes(routes!(assignments::correct, assignments::withdraw))
@@ -75,6 +77,13 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(live::index))
         .routes(routes!(live::file))
         .routes(routes!(clip::clip))
+        .routes(routes!(sign_in::sign_in))
+        .routes(routes!(sign_in::token))
+        .routes(routes!(provider::begin))
+        .routes(routes!(provider::finish))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
+        .routes(routes!(sessions::accounts))
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::key))
         .routes(routes!(log::proof))
@@ -91,8 +100,13 @@ const TILE_ROUTE: &str = "/v1/log/tile/{*path}";
 
 fn finished(mut documented: OpenApi) -> OpenApi {
     documented.merge(OpenApiRouter::<State>::new().routes(routes!(log::tile)).into_openapi());
-    let token = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    documented.components.get_or_insert_default().add_security_scheme("token", token);
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "The token of POST /v1/sign-in, of GET /v1/sign-in/oidc or, for a service, of POST /v1/token.",
+    ));
+    let components = documented.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(bearer.build()));
+    let client = Flow::ClientCredentials(ClientCredentials::new("/v1/token", Scopes::new()));
+    components.add_security_scheme("client", SecurityScheme::OAuth2(OAuth2::new([client])));
     documented
 }
 

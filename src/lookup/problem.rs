@@ -37,6 +37,9 @@ pub struct Problem {
     /// Names this occurrence; the server's log has the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
+    /// The code that OAuth 2.0 has for it (RFC 6749 section 5.2), where a token was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// The recordings of the range, where the range must lie in one: ask for one of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<RecordingRange>,
@@ -64,6 +67,7 @@ impl Problem {
             status: status.as_u16(),
             detail: Some(detail.into()),
             instance: None,
+            error: None,
             recordings: Vec::new(),
         }
     }
@@ -110,6 +114,7 @@ impl From<Error> for Problem {
             detail: (!own).then(|| error.context().to_owned()),
             // What is not there and what is not theirs look the same, to the last byte.
             instance: (kind != Kind::NotFound).then_some(instance),
+            error: None,
             recordings: Vec::new(),
         }
     }

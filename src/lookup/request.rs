@@ -2,6 +2,7 @@
 //!
 //! Whatever does not parse becomes a problem document; nothing from a path reaches the store except as a typed value.
 
+use axum::Form;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::request::Parts;
 use http::{StatusCode, header};
@@ -61,6 +62,26 @@ impl<T: DeserializeOwned> FromRequest<State> for FromJson<T> {
             )
         })?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| Problem::invalid(format!("the body: {error}")))
+    }
+}
+
+/// The body, one form.
+pub(super) struct FromForm<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<State> for FromForm<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &State) -> Result<Self, Problem> {
+        let Form(values) = Form::from_request(request, state).await.map_err(|error| {
+            let status = error.status();
+            match status {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(status, "the body must be a form"),
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(status, "the body is too long"),
+                // What was sent may be a secret: nothing of it is said again.
+                _ => Problem::invalid("the form lacks something, or has more than it may, or does not read"),
+            }
+        })?;
+        Ok(Self(values))
     }
 }
 

@@ -1,16 +1,14 @@
 //! What the handlers share. Handlers see the log and the clock; the store they reach only through a
 //! [`Viewer`](super::viewer::Viewer).
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
-use super::tokens::Named;
 use super::viewer::Behind;
-use crate::access::{Access, Grants, Identity};
+use crate::access::Access;
 use crate::audit::Trail;
 use crate::clock::Clock;
 use crate::enrol::Registry;
@@ -20,7 +18,6 @@ use crate::fleet::Fleet;
 use crate::log::Reader;
 use crate::retention::Retention;
 use crate::store::Store;
-use crate::store::records::{AuditRecord, Event};
 
 /// Brings in the recorders that were enrolled meanwhile; blocks.
 pub(super) type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
@@ -33,8 +30,6 @@ pub struct State {
     /// Who is known.
     pub(super) access: Access,
     pub(super) trail: Arc<Trail>,
-    /// Those that have names.
-    pub(super) tokens: Named,
     pub(super) log: Arc<Reader>,
     pub(super) log_rate: Arc<super::log::Rate>,
     pub(super) numbering: Arc<super::live::Numbering>,
@@ -72,7 +67,6 @@ impl State {
     ) -> Result<Self> {
         Ok(Self {
             access,
-            tokens: Named::default(),
             trail: Arc::new(Trail::start(store.clone(), clock.clone(), metrics.audit.clone())?),
             behind: Behind::new(store, metrics.clone()),
             log,
@@ -97,35 +91,6 @@ impl State {
     pub fn with_registry(self, registry: Arc<Registry>) -> Self {
         let of_import = Arc::clone(&registry);
         Self { import: Arc::new(move || of_import.import().map(|_| ())), registry: Some(registry), ..self }
-    }
-
-    /// The same with the named tokens of a data directory. Blocks.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn with_tokens(self, data: &Path) -> Result<Self> {
-        Ok(Self { tokens: Named::open(data)?, ..self })
-    }
-
-    /// Who has this token. What has changed of the tokens is written down first.
-    pub(super) async fn who(&self, token: &str) -> Option<Identity> {
-        if let Some(who) = self.access.identify(token) {
-            return Some(who);
-        }
-        let changes = self.tokens.refresh().await.unwrap_or_else(|error| {
-            tracing::error!(%error, "no named token is taken");
-            Vec::new()
-        });
-        for (name, is_new) in changes {
-            let action = if is_new { "make a token" } else { "remove a token" };
-            let entry = AuditRecord::new(0, Event::Token, "command line", "local", action).about(name);
-            if let Err(error) = self.trail.write(entry).await {
-                tracing::error!(%error, "a change of the tokens could not be written down");
-                return None;
-            }
-        }
-        let name = self.tokens.owner(token)?;
-        Some(Identity { actor: format!("token:{name}"), grants: Grants::everything() })
     }
 
     /// The same with exports.

@@ -210,15 +210,21 @@ pub(super) async fn proof(
     }
 }
 
-/// Whether an entry is for the one who asks: for whoever audits the whole site each, for others those about recorders of their
-/// departments, and about no others beside them.
+/// Whether an entry is for the one who asks: for whoever audits the whole site each that is about no recorder which is kept from them,
+/// for others those about recorders of their departments, and about no others beside them.
 fn is_seen(store: &Store, scope: &Scope<Audit>, glance: &mut Glance<'_, Audit>, entry: &AuditRecord) -> Result<bool> {
-    if scope.sees_all() {
-        return Ok(true);
-    }
     // A thing that belongs to a recorder is named after it.
     let recorder = |name: &str| name.get(..RECORDER_CHARS).and_then(|id| recorder_id(id).ok());
-    let ids: Option<Vec<RecorderId>> = entry.object.split(' ').map(recorder).collect();
+    let named: Vec<Option<RecorderId>> = entry.object.split(' ').map(recorder).collect();
+    if scope.sees_all() {
+        for id in named.into_iter().flatten() {
+            if glance.hides(store, id)? {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    let ids: Option<Vec<RecorderId>> = named.into_iter().collect();
     ids.map_or(Ok(false), |ids| glance.sees_each(store, &ids))
 }
 

@@ -30,7 +30,8 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event, LinkRecord};
 
 pub(super) use permit::{
-    Assign, Audit, Export, Fetch, Find, Glance, Hold, Permit, Pull, Release, Report, Revoke, Scope, Undo, Verb, Watch,
+    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Permit, Pull, Release, Report, Revoke,
+    Scope, Undo, Verb, Watch,
 };
 
 /// Questions that may be with the store at once; others wait their turn.
@@ -191,7 +192,7 @@ impl FromRequestParts<State> for Viewer {
     async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Denied> {
         let presented = bearer(&parts.headers).map(str::to_owned);
         let who = match &presented {
-            Some(token) => state.who(token).await,
+            Some(token) => state.access.identify(token).await.map_err(|error| Denied::Failed(error.into()))?,
             None => None,
         };
         let entry = asked::entry(parts, state, who.as_ref().map_or("anonymous", |who| &who.actor)).await;

@@ -1,10 +1,10 @@
-//! The data directory as a whole: who uses it, and the bearer token of its API.
+//! The data directory as a whole: who uses it.
 //!
 //! Promises: one process at a time; secrets are readable by their owner alone and are never replaced. What is inside the store,
 //! the authority and the log is the business of those rooms.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,6 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// The file that is locked while a process uses the directory.
 const LOCK: &str = "lock";
-/// The file with the bearer token.
-const TOKEN: &str = "token";
-/// Random bytes in a token that is made here.
-const TOKEN_BYTES: usize = 32;
-/// Shortest token that is accepted from the file, characters.
-const TOKEN_CHARS_MIN: usize = 32;
 
 /// A data directory that this process has for itself until the value is dropped.
 #[derive(Debug)]
@@ -80,42 +74,5 @@ impl DataDir {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The bearer token, made at the first call.
-    ///
-    /// # Errors
-    /// [`Kind::Invalid`] if the file holds no token.
-    pub fn token(&self) -> Result<String> {
-        let path = self.path.join(TOKEN);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => self.make_token(&path)?,
-            Err(error) => {
-                return Err(Error::new(Kind::Invalid, format!("cannot read {}", path.display())).because(error));
-            }
-        };
-        let token = text.trim();
-        if token.len() < TOKEN_CHARS_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let wanted = format!("{} must hold {TOKEN_CHARS_MIN} or more printable ASCII characters", path.display());
-            return Err(Error::new(Kind::Invalid, format!("{wanted}; remove it to have a new token made")));
-        }
-        Ok(token.to_owned())
-    }
-
-    fn make_token(&self, path: &Path) -> Result<String> {
-        let mut bytes = [0; TOKEN_BYTES];
-        aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::new(Kind::Internal, "no random bytes for the token"))?;
-        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let write = || -> std::io::Result<()> {
-            let new = self.path.join("token.new");
-            let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
-            writeln!(file, "{token}")?;
-            file.sync_all()?;
-            fs::rename(&new, path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().context(Kind::Internal, format!("cannot write {}", path.display()))?;
-        Ok(token)
     }
 }

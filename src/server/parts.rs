@@ -13,11 +13,11 @@ use tokio::runtime::Handle;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DataDir;
-use crate::access::{Access, Grants};
+use crate::access::{self, Access, Grant, Role};
 use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::commit::{self, WriterHandle};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerIdentity, ServerTime, Trust, Verifier};
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::{self, Exports};
@@ -27,7 +27,7 @@ use crate::log::witness::Witnesses;
 use crate::log::{Identity, Log, Reader, StampSettings, Stamps, witness};
 use crate::retention::{self, Retention};
 use crate::scrub::{self, Scrub};
-use crate::store::records::{AuditRecord, Event};
+use crate::store::records::{AuditRecord, Event, RecorderKind};
 use crate::store::{self, Store};
 use crate::{http, log, lookup, metrics};
 
@@ -39,7 +39,8 @@ const PORT_ATTEMPTS: u32 = 16;
 /// Everything that needs the disk, opened.
 pub(super) struct Opened {
     pub(super) lock: DataDir,
-    pub(super) token: String,
+    /// Who is known.
+    pub(super) access: Access,
     pub(super) metrics: MetricsRegistry,
     pub(super) gateway: Gateway,
     pub(super) writer: WriterHandle,
@@ -77,7 +78,6 @@ impl Opened {
     ) -> Result<Self> {
         let lock = DataDir::create(&config.store.dir)?;
         let data = lock.path();
-        let token = lock.token()?;
         let settings = enrol_settings(config);
         let authority = Authority::open(data, settings.issuer.as_ref(), &clock)?;
         let server_identity = authority.server_identity(data, &settings.names, &clock)?;
@@ -87,7 +87,7 @@ impl Opened {
         let metrics = metrics::registry()?;
         let store = open(&data.join(store::DIR), &store_settings(config))?;
         metrics::register_space(&metrics, store.clone())?;
-        say_configuration(&store, config, data, &clock)?;
+        say_configuration(&store, config, &clock)?;
         let log = Log::open(store.clone(), identity, Some(data))?;
         let reader = log.reader();
         let registry = Arc::new(Registry::open(store.clone(), data, clock.clone())?);
@@ -103,6 +103,11 @@ impl Opened {
         let (queue, writer) =
             commit::start(store.clone(), log, commit_settings(config), clock.clone(), commit_metrics)?;
         let lookup_metrics = lookup::Metrics::register(&metrics)?;
+        let access = Access::open(store.clone(), Some(data), clock.clone(), access_settings(config))?;
+        if !access.is_anybody_known() {
+            let data = data.display();
+            tracing::warn!("nobody can sign in yet: aigaq account add NAME --role administrator --data {data}");
+        }
         let deletion_metrics = retention::Metrics::register(&metrics)?;
         let free_bytes_min = config.store.free_bytes_min;
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, free_bytes_min);
@@ -137,7 +142,7 @@ impl Opened {
         };
         Ok(Self {
             lock,
-            token,
+            access,
             metrics,
             gateway,
             writer,
@@ -189,28 +194,23 @@ impl Opened {
     pub(super) fn lookup(&self, clock: &Clock, time_zone: TimeZone) -> Result<lookup::State> {
         let registry = self.gateway.registry.clone();
         let store = self.gateway.store.clone();
-        let access = Access::default();
-        access.admit(&self.token, "token:first-start", Grants::everything())?;
         let state = lookup::State::new(
             store,
             Arc::new(self.reader.clone()),
-            access,
+            self.access.clone(),
             clock.clone(),
             self.lookup_metrics.clone(),
             self.gateway.fleet.clone(),
         )?
         .in_time_zone(time_zone);
-        state
-            .with_registry(registry)
-            .with_exports(Arc::clone(&self.exports))
-            .with_retention(self.retention.clone())
-            .with_tokens(self.lock.path())
+        let state = state.with_registry(registry).with_exports(Arc::clone(&self.exports));
+        Ok(state.with_retention(self.retention.clone()))
     }
 }
 
-/// Writes down that the server starts with another configuration, or with other tokens, than the last one that was written down.
-fn say_configuration(store: &Store, config: &Config, data: &Path, clock: &Clock) -> Result<()> {
-    let effective = format!("{config:?}\n{}", lookup::tokens_digest(data)?);
+/// Writes down that the server starts with another configuration than the last one that was written down.
+fn say_configuration(store: &Store, config: &Config, clock: &Clock) -> Result<()> {
+    let effective = format!("{config:?}");
     let action = format!("start aigaq {} with another configuration", env!("CARGO_PKG_VERSION"));
     let entry = AuditRecord::new(clock.now(), Event::Configuration, "server", "local", action);
     match store.audit_configuration(&AuditRecord { content: Some(Digest::of(effective.as_bytes())), ..entry }) {
@@ -231,6 +231,33 @@ pub(crate) fn enrol_settings(config: &Config) -> enrol::Settings {
         issuer: issuer.map(|issuer| IssuerFiles { certificate: issuer.certificate, key: issuer.key }),
         trust_anchors: config.enrol.trust_anchors.clone(),
         crl: config.enrol.crl.clone(),
+    }
+}
+
+fn access_settings(config: &Config) -> access::Settings {
+    let of = config.access.clone();
+    let grant = |(role, departments): config::Grant| Some(Grant { role: Role::named(&role)?, departments });
+    let provider = |provider: config::Provider| {
+        let groups = provider.groups.into_iter();
+        access::Provider {
+            issuer: provider.issuer,
+            client_id: provider.client_id,
+            secret_file: provider.secret_file,
+            redirect: provider.redirect,
+            ca: provider.ca,
+            scopes: provider.scopes,
+            groups_claim: provider.groups_claim,
+            groups: groups.map(|(name, grants)| (name, grants.into_iter().filter_map(grant).collect())).collect(),
+        }
+    };
+    let kinds = [RecorderKind::Officer, RecorderKind::Vehicle, RecorderKind::Premises];
+    let kind = |name: &String| kinds.into_iter().find(|kind| kind.name() == name);
+    access::Settings {
+        idle: of.idle,
+        longest: of.longest,
+        restricted_departments: of.restricted_departments,
+        restricted_kinds: of.restricted_kinds.iter().filter_map(kind).collect(),
+        provider: of.provider.map(provider),
     }
 }
 
@@ -376,5 +403,6 @@ mod tests {
         assert_eq!(format!("{:?}", commit_settings(&config)), format!("{:?}", commit::Settings::default()));
         assert_eq!(format!("{:?}", store_settings(&config)), format!("{:?}", store::Settings::default()));
         assert_eq!(enrol_settings(&config), enrol::Settings::default());
+        assert_eq!(access_settings(&config), access::Settings::default());
     }
 }

@@ -70,5 +70,5 @@ async fn look_ups_and_operations_are_answered_while_the_threads_of_ingest_are_bu
     let server = start(data.path(), Arc::default()).await;
     // The one thread of this runtime, on which recorders are served, does nothing else until it has the answers.
     assert_eq!(status(server.ops_addr, "/readyz", ""), "HTTP/1.1 200 OK");
-    assert_eq!(status(server.api_addr, "/v1/recorders", &server.token), "HTTP/1.1 200 OK");
+    assert_eq!(status(server.api_addr, "/v1/recorders", &server.owner_token().unwrap()), "HTTP/1.1 200 OK");
 }

@@ -23,6 +23,9 @@
 //! holds       | recorder 16 | number 8 |
 //! days        | expiry day 4 |
 //! deleted     | recorder 16 |
+//! accounts    | actor, ASCII |
+//! sessions    | slot 4 |
+//! classes     | recorder 16 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -171,7 +174,7 @@ pub fn read_quarantine(key: &[u8]) -> Result<(RecorderId, u64, u32)> {
     fields.end().map(|()| read)
 }
 
-/// Key of a recorder, in the families `heads`, `recorders`, `announcements` and `deleted`.
+/// Key of a recorder, in the families `heads`, `recorders`, `announcements`, `deleted` and `classes`.
 #[must_use]
 pub fn recorder(recorder: RecorderId) -> [u8; 16] {
     recorder.0
@@ -378,6 +381,26 @@ pub fn read_hold(key: &[u8]) -> Result<(RecorderId, u64)> {
     fields.end().map(|()| read)
 }
 
+/// Key of an account.
+#[must_use]
+pub fn account(actor: &str) -> Vec<u8> {
+    actor.as_bytes().to_vec()
+}
+
+/// Key of a session: its slot, which another one gets when it is over.
+#[must_use]
+pub fn session(slot: u32) -> [u8; 4] {
+    slot.to_be_bytes()
+}
+
+/// Reads what [`session`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_session(key: &[u8]) -> Result<u32> {
+    read_u32(key, "sessions")
+}
+
 /// Key of what became of a day.
 #[must_use]
 pub fn day(day: u32) -> [u8; 4] {
@@ -476,6 +499,7 @@ mod tests {
             prop_assert_eq!(read_extension(&extension(id, &Cause::Incident { name: String::new() }, a)).unwrap(), (id, a));
             prop_assert_eq!(read_hold(&hold(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_day(&super::day(day)).unwrap(), day);
+            prop_assert_eq!(read_session(&session(index)).unwrap(), index);
         }
 
         #[test]

@@ -3,13 +3,14 @@
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
 //! are asked in `field`, which certificates they showed in `shown`, what
-//! was done with all of it in `trail`, the reading of payloads in `footage`, every key in [`keys`], every
+//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
 //! the digest that its device signed. It must never remove a stored link, never change of it
 //! but where its payload lies, and never write after an error.
 
+mod access;
 mod commit;
 pub mod engine;
 mod field;

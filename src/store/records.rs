@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 
-pub use access::{Class, Grant, Role};
+pub use access::{AccountRecord, Class, ClassRecord, Grant, Role, Secret, SessionRecord};
 pub use audit::{AuditRecord, Event, LeafRecord};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
@@ -286,7 +286,7 @@ pub struct RecorderKey {
 pub struct Revocation {
     /// Server clock.
     pub at: Micros,
-    /// Who did it, such as `token:first-start` or `command line`.
+    /// Who did it, such as `account:anna` or `command line`.
     pub by: String,
     /// Why, for people; may be empty.
     pub reason: String,

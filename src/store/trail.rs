@@ -70,7 +70,7 @@ impl Store {
         self.audit_with(std::slice::from_ref(entry), batch)
     }
 
-    fn audit_with(&self, entries: &[AuditRecord], mut batch: Batch) -> Result<()> {
+    pub(super) fn audit_with(&self, entries: &[AuditRecord], mut batch: Batch) -> Result<()> {
         let trail = &self.inner.trail;
         let mut last = trail.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut number, mut at) = *last;

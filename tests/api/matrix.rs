@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aigaq::access::{Grant, Grants, Role};
+use aigaq::access::{Grant, Grants, Proven, Role};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -21,23 +21,33 @@ enum About {
     List,
     /// The site: needs the role in all departments.
     Site,
+    /// Whoever shows who they are; with the credentials of nobody it is refused.
+    Stranger,
+    /// One's own, and for the role in all departments that of others, too.
+    Own,
 }
-use About::{List, Public, Site, Thing};
+use About::{List, Own, Public, Site, Stranger, Thing};
 
 /// A row: operation, method, path, body, whom it is for (o perator, s upervisor, i nspector, a uditor, d: administrator), about what.
-/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{F}` and `{T}` a range.
+/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{S}` a session, `{F}` and `{T}` a range.
 type Row = (&'static str, Method, &'static str, Option<&'static str>, &'static str, About);
 
 const RANGE: &str = r#"{"recorder":"{R}","from":"{F}","to":"{T}","reason":"case 17"}"#;
 const EXPORT: &str = r#"{"recorders":["{R}"],"from":"{F}","to":"{T}","purpose":"case 17","reason":"asked for"}"#;
 const REASON: &str = r#"{"reason":"case 17"}"#;
+const CLASS: &str = r#"{"class":"open","reason":"case 17"}"#;
 const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
 const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
+
+const PASSWORD: &str = r#"{"name":"nobody","password":"nothing that is right"}"#;
+const SECRET: &str = "grant_type=client_credentials&client_id=nobody&client_secret=nothing";
 
 const TABLE: &[Row] = &[
     ("list_recorders", Method::GET, "/v1/recorders", None, "osiad", List),
     ("list_recorders", Method::GET, "/v1/recorders?department=Astana", None, "osiad", List),
     ("recorder", Method::GET, "/v1/recorders/{R}", None, "osiad", Thing),
+    ("class", Method::GET, "/v1/recorders/{R}/class", None, "osiad", Thing),
+    ("classify", Method::PUT, "/v1/recorders/{R}/class", Some(CLASS), "si", Thing),
     ("verdict", Method::GET, "/v1/recorders/{R}/verdict?from={F}&to={T}", None, "osiad", Thing),
     ("forks", Method::GET, "/v1/recorders/{R}/forks", None, "osiad", Thing),
     ("quarantine", Method::GET, "/v1/recorders/{R}/quarantine", None, "osiad", Thing),
@@ -65,9 +75,9 @@ const TABLE: &[Row] = &[
     ("preview_deletion", Method::GET, "/v1/retention/preview", None, "siad", Site),
     ("list_deletions", Method::GET, "/v1/deletions", None, "siad", Site),
     ("undo_deletion", Method::POST, "/v1/deletions/undo", Some(RANGE), "s", Thing),
-    ("list_audit", Method::GET, "/v1/audit", None, "a", List),
-    ("list_audit", Method::GET, "/v1/audit?object={R}", None, "a", List),
-    ("audit_proof", Method::GET, "/v1/audit/{N}/proof", None, "a", Thing),
+    ("list_audit", Method::GET, "/v1/audit", None, "ai", List),
+    ("list_audit", Method::GET, "/v1/audit?object={R}", None, "ai", List),
+    ("audit_proof", Method::GET, "/v1/audit/{N}/proof", None, "ai", Thing),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17", None, "siad", List),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17&department=Astana", None, "siad", List),
     ("playlist", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/index.m3u8", None, "osi", Thing),
@@ -77,6 +87,13 @@ const TABLE: &[Row] = &[
     ("clip", Method::GET, "/v1/recorders/{R}/clip.mp4?from={F}&to={T}", None, "osi", Thing),
     ("cancel_export", Method::DELETE, "/v1/exports/{X}", None, "si", Thing),
     ("revoke_recorder", Method::POST, "/v1/recorders/{R}/revoke", Some(REASON), "d", Thing),
+    ("sign_in", Method::POST, "/v1/sign-in", Some(PASSWORD), "", Stranger),
+    ("token", Method::POST, "/v1/token", Some(SECRET), "", Stranger),
+    ("begin_oidc", Method::GET, "/v1/sign-in/oidc", None, "", Stranger),
+    ("finish_oidc", Method::GET, "/v1/sign-in/oidc/callback?code=x&state=x", None, "", Stranger),
+    ("list_accounts", Method::GET, "/v1/accounts", None, "d", Site),
+    ("list_sessions", Method::GET, "/v1/sessions", None, "d", Own),
+    ("end_session", Method::DELETE, "/v1/sessions/{S}", None, "d", Own),
     ("log_checkpoint", Method::GET, "/v1/log/checkpoint", None, "", Public),
     ("log_key", Method::GET, "/v1/log/key", None, "", Public),
     ("log_timestamp", Method::GET, "/v1/log/timestamps/1", None, "", Public),
@@ -111,6 +128,7 @@ impl Names {
             ("{H}", format!("{id}-1")),
             ("{X}", "f".repeat(self.0["{X}"].len())),
             ("{N}", "1000000".to_owned()),
+            ("{S}", "0".repeat(16)),
             ("Astana", "Nowhere".to_owned()),
         ] {
             names.0.insert(name, value);
@@ -133,6 +151,8 @@ async fn site() -> (Rig, Device, Names) {
     }
     let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;
     names.insert("{N}", number.to_string());
+    let other = Proven { actor: "account:other".to_owned(), grants: Vec::new(), break_glass: false };
+    names.insert("{S}", rig.access.begin(other, "10.0.0.9").await.unwrap().id);
     (rig, device, Names(names))
 }
 
@@ -155,8 +175,8 @@ struct Answer {
 async fn ask(rig: &Rig, token: &str, row: &Row, names: &Names) -> Answer {
     let (_, method, path, body, ..) = row;
     let before = rig.audit().len();
-    let body: Option<Value> = body.map(|body| serde_json::from_str(&names.fill(body)).unwrap());
-    let answer = rig.ask_as(token, method.clone(), &names.fill(path), body.as_ref(), &[]).await;
+    let body = body.map(|body| names.fill(body));
+    let answer = rig.ask_as(token, method.clone(), &names.fill(path), body.as_deref(), &[]).await;
     let status = answer.status().as_u16();
     let body = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
     let new = rig.audit().split_off(before);
@@ -183,10 +203,11 @@ async fn nobody_gets_anything_that_is_not_public() {
     for row in TABLE {
         // The clock of the rig stands, and only so many denials of nobody are written down in a second.
         rig.clock.set(rig.clock.now() + 1_000_000);
-        let answer = ask(&rig, "a-token-of-nobody-at-all", row, &names).await;
+        let token = if row.5 == Stranger { "" } else { "a-token-of-nobody-at-all" };
+        let answer = ask(&rig, token, row, &names).await;
         let expected = match row {
-            // The log of the rig has no authority that stamps it.
-            ("log_timestamp", ..) => (404, 0),
+            // The log of the rig has no authority that stamps it, and the site no provider.
+            ("log_timestamp" | "begin_oidc" | "finish_oidc", ..) => (404, 0),
             (.., Public) => (200, 0),
             _ => (401, 1),
         };
@@ -202,7 +223,7 @@ async fn each_role_may_what_the_table_says_in_its_department_and_nothing_in_anot
         let (nothing, id) = (names.of_nothing(), device.id.to_string());
         let (own, other, all) =
             (admit(&rig, role, Some("Astana")), admit(&rig, role, Some("Pavlodar")), admit(&rig, role, None));
-        for row in TABLE.iter().filter(|row| row.5 != Public) {
+        for row in TABLE.iter().filter(|row| !matches!(row.5, Public | Stranger)) {
             let (operation, .., roles, about) = row;
             let may = roles.contains(letter(role));
             for (token, here, everywhere) in [(&other, false, false), (&own, true, false), (&all, true, true)] {
@@ -217,7 +238,20 @@ async fn each_role_may_what_the_table_says_in_its_department_and_nothing_in_anot
                     said("it left no entry");
                 }
                 let forbidden = answer.status == 403 && answer.denials == 1;
-                if !may || (*about == Site && !everywhere) {
+                if *about == Own {
+                    let (theirs, session) = (may && everywhere, &names.0["{S}"]);
+                    let fine = match (row.2.contains("{S}"), theirs) {
+                        (true, true) => answer.status == 204 && answer.denials == 0,
+                        (true, false) => {
+                            let of_nothing = ask(&rig, token, row, &nothing).await;
+                            (answer.status, answer.denials, &answer.body) == (404, 1, &of_nothing.body)
+                        }
+                        (false, theirs) => answer.status == 200 && answer.body.contains(session) == theirs,
+                    };
+                    if !fine {
+                        said("one's own is one's own");
+                    }
+                } else if !may || (*about == Site && !everywhere) {
                     if !forbidden {
                         said("it must be forbidden, and written down");
                     }
@@ -266,6 +300,7 @@ async fn an_export_of_two_departments_is_for_whoever_may_in_both() {
     let departments = Some(vec!["Astana".to_owned(), "Pavlodar".to_owned()]);
     let grant = Grant { role: Role::Supervisor, departments };
     rig.access.admit(both, "account:both", Grants::new(vec![grant])).unwrap();
+    let order = order.to_string();
     assert_eq!(rig.ask_as(&one, Method::POST, "/v1/exports", Some(&order), &[]).await.status(), 404);
     let made = rig.ask_as(both, Method::POST, "/v1/exports", Some(&order), &[]).await;
     assert_eq!(made.status(), 202);

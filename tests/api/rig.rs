@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use aigaq::access::{Access, Grants};
+use aigaq::access::{self, Access, Grants};
 use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
 use aigaq::enrol::Authority;
 use aigaq::export::{self, Exports};
@@ -83,14 +83,12 @@ impl Rig {
         let deletion_metrics = retention::Metrics::register(&metrics).unwrap();
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, 0);
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
-        let access = Access::default();
+        let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), access::Settings::default()).unwrap();
         access.admit(TOKEN, "token:first-start", Grants::everything()).unwrap();
         let state =
             lookup::State::new(store.clone(), reader, access.clone(), clock.clone(), lookup_metrics, fleet.clone())
                 .unwrap()
                 .with_exports(Arc::clone(&exports))
-                .with_tokens(dir.path())
-                .unwrap()
                 .with_retention(retention.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
@@ -203,21 +201,25 @@ impl Rig {
         request.json(body).send().await.unwrap()
     }
 
-    /// Asks with another token.
+    /// Asks with another token, or with none; the body is JSON or a form.
     pub(crate) async fn ask_as(
         &self,
         token: &str,
         method: Method,
         path: &str,
-        body: Option<&serde_json::Value>,
+        body: Option<&str>,
         headers: &[(&str, &str)],
     ) -> Response {
-        let mut request = self.client.request(method, format!("http://{}{path}", self.address)).bearer_auth(token);
+        let mut request = self.client.request(method, format!("http://{}{path}", self.address));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
-            request = request.json(body);
+            let form = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+            request = request.header("content-type", form).body(body.to_owned());
         }
         request.send().await.unwrap()
     }

@@ -1,9 +1,12 @@
 //! The server as a process of its own, so that it can be killed.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use aigaq::access::{self, Grants};
 
 /// The binary under test.
 pub const AIGAQ: &str = env!("CARGO_BIN_EXE_aigaq");
@@ -16,6 +19,7 @@ pub struct ServerProcess {
     pub api: SocketAddr,
     pub ops: SocketAddr,
     pub enrolment: SocketAddr,
+    token: OnceLock<String>,
 }
 
 impl ServerProcess {
@@ -56,7 +60,7 @@ impl ServerProcess {
         };
         match (address("quic"), address("api"), address("operations"), address("enrolment")) {
             (Some(quic), Some(api), Some(ops), Some(enrolment)) => {
-                Ok(Self { child, data: data.to_owned(), quic, api, ops, enrolment })
+                Ok(Self { child, data: data.to_owned(), quic, api, ops, enrolment, token: OnceLock::new() })
             }
             _ => {
                 let _ = child.kill();
@@ -67,9 +71,9 @@ impl ServerProcess {
         }
     }
 
-    /// The bearer token of the API.
+    /// A bearer token with every role, of a client that is made for it.
     pub fn token(&self) -> String {
-        std::fs::read_to_string(self.data.join("token")).unwrap().trim().to_owned()
+        self.token.get_or_init(|| sign_in(self.api, &self.data)).clone()
     }
 
     /// The process id.
@@ -96,6 +100,19 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn sign_in(api: SocketAddr, data: &Path) -> String {
+    let secret = access::add_client(data, "tests", Grants::everything().list().to_vec()).unwrap();
+    let form = format!("grant_type=client_credentials&client_id=tests&client_secret={secret}");
+    let mut stream = TcpStream::connect(api).unwrap();
+    let head = "POST /v1/token HTTP/1.1\r\nhost: aigaq\r\ncontent-type: application/x-www-form-urlencoded\r\n";
+    write!(stream, "{head}content-length: {}\r\nconnection: close\r\n\r\n{form}", form.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let document: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"));
+    document["access_token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
 /// Runs the binary to its end: status, standard output, standard error.

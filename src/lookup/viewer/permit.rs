@@ -39,7 +39,7 @@ macro_rules! verbs {
         }
     )*};
 }
-verbs! { Find Watch Pull Hold Release Export Fetch Undo Assign Report Audit Revoke }
+verbs! { Find Watch Pull Hold Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
 
 /// Leave to do `V` to one recorder.
 pub(in crate::lookup) struct Permit<V> {
@@ -108,6 +108,14 @@ impl<V: Verb> Scope<V> {
     }
 }
 
+/// Leave to deal with what is one's own.
+pub(in crate::lookup) struct Own {
+    /// The name of the session that asks, if it is one.
+    pub(in crate::lookup) session: Option<String>,
+    /// Whether the sessions of others are theirs to deal with, too.
+    pub(in crate::lookup) administers: bool,
+}
+
 /// Which recorders of a long list are seen.
 pub(in crate::lookup) struct Glance<'a, V> {
     scope: &'a Scope<V>,
@@ -126,6 +134,14 @@ impl<V: Verb> Glance<'_, V> {
         let sees = store.recorder(id)?.is_some_and(|record| self.scope.sees(&record));
         self.known.insert(id, sees);
         Ok(sees)
+    }
+
+    /// Whether there is such a recorder and it may not be done to it. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(in crate::lookup) fn hides(&mut self, store: &Store, id: RecorderId) -> Result<bool> {
+        Ok(!self.sees(store, id)? && store.recorder(id)?.is_some())
     }
 
     /// Whether it may be done to each of these. Blocks.
@@ -179,20 +195,23 @@ impl Viewer {
             return Err(self.forbid(denied, "their roles do not allow it", ROLE).await);
         }
         let (wanted, import) = (ids.to_vec(), Arc::clone(&self.import));
+        let (grants, access) = (self.who.grants.clone(), self.access.clone());
         let records = self.evidence.ask(move |store| {
             let find = || wanted.iter().map(|id| store.recorder(*id)).collect::<Result<Vec<_>>>();
-            let found = find()?;
-            if found.iter().all(Option::is_some) {
-                return Ok(found);
+            let theirs = |record: &RecorderRecord| grants.allow(V::VERB, &record.department, access.class_of(record));
+            let mut found = find()?;
+            // What is not theirs is looked for once more as well, so that the time does not tell it from what is not there.
+            if !found.iter().all(|record| record.as_ref().is_some_and(theirs)) {
+                import()?;
+                found = find()?;
             }
-            import()?;
-            find()
+            let is_there = !found.is_empty() && found.iter().all(Option::is_some);
+            let found: Vec<RecorderRecord> = found.into_iter().flatten().collect();
+            let theirs = found.iter().all(theirs);
+            Ok((is_there, theirs, found))
         });
-        let records = records.await?;
-        let is_there = !records.is_empty() && records.iter().all(Option::is_some);
-        let records: Vec<RecorderRecord> = records.into_iter().flatten().collect();
+        let (is_there, theirs, records) = records.await?;
         let class = |record: &RecorderRecord| self.access.class_of(record);
-        let theirs = records.iter().all(|record| self.who.grants.allow(V::VERB, &record.department, class(record)));
         if !is_there || !theirs {
             let denied = AuditRecord { event: Event::Denial, ..denied }.ended(DENIED);
             self.trail.write(if theirs { entry } else { denied }).await?;
@@ -223,6 +242,20 @@ impl Viewer {
         self.scope(self.who.grants.allow_everywhere(V::VERB), WHOLE).await
     }
 
+    /// Leave to deal with what is one's own: their session, and whether that of others is theirs to deal with, too.
+    ///
+    /// # Errors
+    /// When the trail cannot be written.
+    pub(in crate::lookup) async fn own(&self) -> Result<Own, Problem> {
+        self.trail.write(self.asked.clone()).await?;
+        Ok(Own { session: self.who.session.clone(), administers: self.administers() })
+    }
+
+    /// Whether they administer the whole site.
+    pub(in crate::lookup) fn administers(&self) -> bool {
+        self.who.grants.allow_everywhere(access::Verb::Administer)
+    }
+
     async fn scope<V: Verb>(&self, may: bool, told: &'static str) -> Result<Scope<V>, Problem> {
         if !may {
             return Err(self.forbid(self.asked.clone(), "their roles do not allow it", told).await);
@@ -230,6 +263,16 @@ impl Viewer {
         self.trail.write(self.asked.clone()).await?;
         let (grants, access) = (self.who.grants.clone(), self.access.clone());
         Ok(Scope { grants, access, evidence: self.evidence.clone(), verb: PhantomData })
+    }
+
+    /// Whether what was granted would be with this class, too.
+    pub(in crate::lookup) fn may<V: Verb>(&self, permit: &Permit<V>, class: Class) -> bool {
+        self.who.grants.allow(V::VERB, &permit.record.department, class)
+    }
+
+    /// What is answered of a thing that is more than was granted, once that is written down.
+    pub(in crate::lookup) async fn refused(&self, told: &'static str) -> Problem {
+        self.forbid(self.asked.clone(), told, told).await
     }
 
     /// What is answered of a thing that is there but not for them, once that is written down.

@@ -58,11 +58,17 @@ pub enum Family {
     Days,
     /// Up to where footage was ever deleted, by recorder.
     Deleted,
+    /// Who may sign in, by actor.
+    Accounts,
+    /// Who has signed in, by slot.
+    Sessions,
+    /// How much footage is kept from eyes, by recorder.
+    Classes,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -84,6 +90,9 @@ impl Family {
         Self::Holds,
         Self::Days,
         Self::Deleted,
+        Self::Accounts,
+        Self::Sessions,
+        Self::Classes,
     ];
 
     /// The name on disk.
@@ -109,6 +118,9 @@ impl Family {
             Self::Holds => "holds",
             Self::Days => "days",
             Self::Deleted => "deleted",
+            Self::Accounts => "accounts",
+            Self::Sessions => "sessions",
+            Self::Classes => "classes",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }

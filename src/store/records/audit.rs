@@ -28,17 +28,23 @@ pub enum Event {
     Revocation,
     /// A server started with another configuration.
     Configuration,
-    /// A token was made or removed.
-    Token,
+    /// An account or a client was made, changed or removed.
+    Account,
     /// A copy of the store was taken.
     Backup,
     /// A store was made from a copy.
     Restore,
+    /// Somebody signed in.
+    SignIn,
+    /// A session was ended.
+    SignOut,
+    /// It was said how much footage is kept from eyes.
+    Class,
 }
 
 impl Event {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::LookUp,
         Self::View,
         Self::Request,
@@ -50,9 +56,12 @@ impl Event {
         Self::KeyDestruction,
         Self::Revocation,
         Self::Configuration,
-        Self::Token,
+        Self::Account,
         Self::Backup,
         Self::Restore,
+        Self::SignIn,
+        Self::SignOut,
+        Self::Class,
     ];
 
     /// Its name.
@@ -70,9 +79,12 @@ impl Event {
             Self::KeyDestruction => "key-destruction",
             Self::Revocation => "revocation",
             Self::Configuration => "configuration",
-            Self::Token => "token",
+            Self::Account => "account",
             Self::Backup => "backup",
             Self::Restore => "restore",
+            Self::SignIn => "sign-in",
+            Self::SignOut => "sign-out",
+            Self::Class => "class",
         }
     }
 
@@ -93,7 +105,7 @@ pub struct AuditRecord {
     pub at: Micros,
     /// What kind of thing.
     pub event: Event,
-    /// Who, such as `token:first-start`.
+    /// Who, such as `account:anna`.
     pub actor: String,
     /// From where: source address without the port, `local` or `server`.
     pub source: String,

@@ -1,0 +1,149 @@
+//! Tests of accounts and sessions against a store in memory.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
+use std::time::Instant;
+
+use super::*;
+use crate::store::engine::memory::Memory;
+
+const BEGIN: Micros = 1_768_641_240_000_000;
+const PASSWORD: &str = "correct horse battery";
+
+struct Site {
+    dir: tempfile::TempDir,
+    store: Store,
+    clock: Clock,
+    access: Access,
+}
+
+fn site() -> Site {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::with_engine(Arc::new(Memory::default())).unwrap();
+    let clock = Clock::fixed(BEGIN);
+    let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), Settings::default()).unwrap();
+    Site { dir, store, clock, access }
+}
+
+fn operator() -> Vec<Grant> {
+    vec![Grant { role: Role::Operator, departments: Some(vec!["Astana".to_owned()]) }]
+}
+
+impl Site {
+    async fn sign_in(&self, name: &str, password: &str) -> Result<SignedIn, Refused> {
+        let proven = self.access.person(name, password.to_owned(), None).await?;
+        Ok(self.access.begin(proven, "::1").await?)
+    }
+
+    async fn is_known(&self, token: &str) -> bool {
+        // What the command line left is noticed within two seconds; here nobody waits.
+        self.access.refresh(Duration::ZERO).await.unwrap();
+        self.access.identify(token).await.unwrap().is_some()
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_added_signs_in_without_a_restart_and_no_more_when_removed() {
+    let site = site();
+    assert!(!site.access.is_anybody_known());
+    add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
+    let signed_in = site.sign_in("anna", PASSWORD).await.unwrap();
+    let who = site.access.identify(&signed_in.token).await.unwrap().unwrap();
+    assert_eq!((who.actor.as_str(), who.grants.list()), ("account:anna", &operator()[..]));
+    assert!(site.access.is_anybody_known());
+    remove(site.dir.path(), "account", "anna").unwrap();
+    assert!(!site.is_known(&signed_in.token).await, "its sessions end with it");
+    assert!(matches!(site.sign_in("anna", PASSWORD).await, Err(Refused::Wrong)));
+    let said: Vec<_> = site.store.audit_entries(0..u64::MAX).map(|entry| entry.unwrap().action).collect();
+    assert_eq!(said, ["make account:anna; operator in Astana", "remove account:anna"]);
+    assert_eq!(std::fs::read_dir(site.dir.path().join("accounts")).unwrap().count(), 0, "what was taken in is gone");
+}
+
+#[tokio::test]
+async fn a_new_password_ends_what_the_old_one_began() {
+    let site = site();
+    add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
+    let before = site.sign_in("anna", PASSWORD).await.unwrap();
+    add_account(site.dir.path(), "anna", "another one entirely", operator(), false).unwrap();
+    assert!(!site.is_known(&before.token).await);
+    assert!(matches!(site.sign_in("anna", PASSWORD).await, Err(Refused::Wrong)));
+    assert!(site.sign_in("anna", "another one entirely").await.is_ok());
+}
+
+#[tokio::test]
+async fn accounts_and_sessions_are_there_after_a_restart() {
+    let Site { dir, store, clock, access } = site();
+    let secret = add_client(dir.path(), "dispatch", operator()).unwrap();
+    let proven = access.client("dispatch", &secret, None).await.unwrap();
+    let signed_in = access.begin(proven, "::1").await.unwrap();
+    assert_eq!(signed_in.ends_at, BEGIN + CLIENT_US);
+    drop(access);
+    let again = Access::open(store, Some(dir.path()), clock.clone(), Settings::default()).unwrap();
+    assert_eq!(again.identify(&signed_in.token).await.unwrap().unwrap().actor, "client:dispatch");
+    assert!(again.client("dispatch", &secret, None).await.is_ok());
+    clock.set(BEGIN + CLIENT_US);
+    assert_eq!(again.identify(&signed_in.token).await.unwrap(), None, "a service signs in again after a while");
+}
+
+#[tokio::test]
+async fn guessing_is_limited_and_tells_nothing() {
+    let site = site();
+    add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
+    for name in ["anna", "nobody"] {
+        for _ in 0..5 {
+            assert!(matches!(site.sign_in(name, "wrong password").await, Err(Refused::Wrong)), "{name}");
+        }
+        assert!(matches!(site.sign_in(name, PASSWORD).await, Err(Refused::TooOften)), "{name}");
+    }
+    site.clock.set(BEGIN + 60_000_000);
+    assert!(site.sign_in("anna", PASSWORD).await.is_ok(), "after a while the right one is right again");
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_takes_as_long_as_one_that_somebody_has() {
+    let site = site();
+    add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
+    let secret = add_client(site.dir.path(), "dispatch", operator()).unwrap();
+    // The least of some is what the work itself takes, whatever else the machine does.
+    let least = async |name: &str| {
+        let mut least = Duration::MAX;
+        for round in 0..5 {
+            site.clock.set(site.clock.now() + 60_000_000 + round);
+            let began = Instant::now();
+            assert!(matches!(site.access.person(name, secret.clone(), None).await, Err(Refused::Wrong)));
+            least = least.min(began.elapsed());
+        }
+        least.as_secs_f64()
+    };
+    let (known, unknown, service) = (least("anna").await, least("nobody").await, least("dispatch").await);
+    for other in [unknown, service] {
+        assert!((0.5..2.0).contains(&(other / known)), "{known} s for a name that is there, {other} s for another");
+    }
+}
+
+#[test]
+fn what_is_configured_and_what_is_said_make_the_class_together() {
+    let store = Store::with_engine(Arc::new(Memory::default())).unwrap();
+    let settings = Settings {
+        restricted_departments: vec!["Custody".to_owned()],
+        restricted_kinds: vec![RecorderKind::Premises],
+        ..Settings::default()
+    };
+    let access = Access::open(store.clone(), None, Clock::fixed(BEGIN), settings.clone()).unwrap();
+    let recorder = |number: u8, kind, department: &str| {
+        let key = crate::store::records::RecorderKey { spki: vec![number], since: BEGIN, not_after: None };
+        RecorderRecord::new(kind, department.to_owned(), "label".to_owned(), key)
+    };
+    let plain = recorder(1, RecorderKind::Officer, "Astana");
+    let (custody, desk) =
+        (recorder(2, RecorderKind::Officer, "Custody"), recorder(3, RecorderKind::Premises, "Astana"));
+    let classes = |access: &Access| [&plain, &custody, &desk].map(|recorder| access.class_of(recorder));
+    assert_eq!(classes(&access), [Class::Open, Class::Restricted, Class::Restricted]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (recorder, class) in [(&plain, Class::Sealed), (&custody, Class::Open)] {
+        let said = crate::store::records::Act { at: BEGIN, by: "account:anna".to_owned(), reason: "check".to_owned() };
+        runtime.block_on(access.classify(ClassRecord { recorder: recorder.id, class, said })).unwrap();
+    }
+    let expected = [Class::Sealed, Class::Restricted, Class::Restricted];
+    assert_eq!(classes(&access), expected, "what is configured cannot be talked away");
+    assert_eq!(classes(&Access::open(store, None, Clock::fixed(BEGIN), settings).unwrap()), expected);
+}
