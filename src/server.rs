@@ -107,13 +107,13 @@ impl Server {
         let desk = enrol::router(Arc::clone(&opened.desk));
         tasks.spawn("enrolment", http::serve(enrolment, desk, Some(opened.enrol_tls()?), listeners.clone()));
         tasks.spawn("words", Arc::clone(&opened.desk).keep(listeners.clone()));
-        tasks.spawn("ingest", take_in(endpoint, opened.gateway.clone(), sessions.clone()));
+        readiness.set(opened.gateway.log.witnessed().contradiction().is_none());
+        tasks.spawn("ingest", take_in(endpoint, opened.gateway.clone(), readiness.clone(), sessions.clone()));
         tasks.spawn("witnesses", opened.witnesses.run(listeners.clone()));
         if let Some(stamps) = opened.stamps {
             tasks.spawn("timestamps", stamps.run(listeners.clone()));
         }
         tasks.spawn("health", health::watch(opened.gateway.store.clone(), listeners.clone()));
-        readiness.set(true);
         tracing::info!(quic = %quic_addr, enrolment = %enrol_addr, api = %api_addr, operations = %ops_addr, "serving");
         Ok(Self {
             quic_addr,
@@ -186,8 +186,13 @@ impl Server {
 }
 
 /// Takes footage in until `stop`, or until a witness shows that this log signed what the store does not have: then recorders keep
-/// what they have, and everything else goes on.
-async fn take_in(endpoint: quinn::Endpoint, gateway: Gateway, stop: CancellationToken) -> Result<()> {
+/// what they have, the server is not ready, and everything else goes on.
+async fn take_in(
+    endpoint: quinn::Endpoint,
+    gateway: Gateway,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Result<()> {
     let witnessed = gateway.log.witnessed().clone();
     if witnessed.contradiction().is_none() {
         let sessions = stop.child_token();
@@ -197,6 +202,7 @@ async fn take_in(endpoint: quinn::Endpoint, gateway: Gateway, stop: Cancellation
             ended = ingest.as_mut() => return ended,
             () = witnessed.contradicted() => sessions.cancel(),
         }
+        readiness.set(false);
         ingest.await?;
     }
     stop.cancelled().await;

@@ -44,9 +44,14 @@ struct Witness {
 
 impl Witness {
     fn start(dir: &Path, log: &LogKey) -> Self {
+        Self::start_as("witness.example/1", dir, log, &[])
+    }
+
+    fn start_as(name: &str, dir: &Path, log: &LogKey, more: &[&Path]) -> Self {
         let mut child = Command::new(AIGAQ)
-            .args(["witness", "--listen", "127.0.0.1:0", "--name", "witness.example/1", "--log", log.as_str(), "--dir"])
+            .args(["witness", "--listen", "127.0.0.1:0", "--name", name, "--log", log.as_str(), "--dir"])
             .arg(dir)
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -58,7 +63,12 @@ impl Witness {
     }
 
     fn config(&self) -> String {
-        format!("[witness]\nwitnesses = \"{} {}\"\n", self.url, self.key.as_str())
+        format!("[witness]\nwitnesses = \"{}\"\n", self.entry())
+    }
+
+    /// As a server's configuration names it.
+    fn entry(&self) -> String {
+        format!("{} {}", self.url, self.key.as_str())
     }
 }
 
@@ -196,6 +206,7 @@ async fn a_server_is_cosigned_and_its_older_copy_takes_nothing_in() {
     let serves = identity.log.open(&get(restored.api, "/v1/log/checkpoint").await).unwrap().0;
     assert!((index + 1..=newest).contains(&serves), "it still serves what it has: {serves}");
     assert!(get(restored.ops, "/metrics").await.contains("aigaq_log_contradicted 1"));
+    assert_eq!(get(restored.ops, "/readyz").await, "not ready\n");
     let said = std::fs::read_to_string(older.join("test.log")).unwrap();
     assert!(said.contains("no footage is taken in"), "{said}");
     assert!(restored.terminate().success());
@@ -315,4 +326,147 @@ async fn a_witness_that_is_killed_again_and_again_never_cosigns_two_histories() 
         cosigned.iter().all(|(size, root)| reader.root(*size).is_ok_and(|own| own == *root))
     };
     assert!(of(&one) != of(&other), "both histories were cosigned");
+}
+
+/// A witness that takes the question and answers with this, after so long.
+async fn answering(status: StatusCode, text: &'static str, after: Duration, stop: &CancellationToken) -> String {
+    let answer = async move || {
+        tokio::time::sleep(after).await;
+        (status, text)
+    };
+    let router = axum::Router::new().fallback(answer);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(aigaq::http::serve(listener, router, None, stop.clone()));
+    url
+}
+
+/// A key of a witness that nobody runs.
+fn nobody(name: &str) -> WitnessKey {
+    let dir = tempfile::tempdir().unwrap();
+    Key::load_or_create(dir.path(), Some(name)).unwrap().public().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_five_make_the_quorum_while_one_is_down_one_lies_and_one_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let identity = Identity::enrol(&data, &dir.path().join("device"));
+    let good = ["one", "two"]
+        .map(|name| Witness::start_as(&format!("witness.example/{name}"), &dir.path().join(name), &identity.log, &[]));
+    let stop = CancellationToken::new();
+    let lie = "\u{2014} witness.example/lies AAAAAGhcAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n";
+    let lies = answering(StatusCode::OK, lie, Duration::ZERO, &stop).await;
+    let hangs = answering(StatusCode::OK, "", PATIENCE, &stop).await;
+    let mut entries: Vec<String> = good.iter().map(Witness::entry).collect();
+    entries.push(format!("http://127.0.0.1:1 {}", nobody("witness.example/down").as_str()));
+    entries.push(format!("{lies} {}", nobody("witness.example/lies").as_str()));
+    entries.push(format!("{hangs} {}", nobody("witness.example/hangs").as_str()));
+    let config = format!("[witness]\nquorum = 2\nwitnesses = \"{}\"\n", entries.join(", "));
+
+    let server = ServerProcess::start_with(&data, "127.0.0.1:0".parse().unwrap(), &config).unwrap();
+    let session = Session::open(&endpoint(), server.quic, &identity).await.unwrap();
+    let mut chain = Chain::new(identity.id, 1_700_000_000_000_000);
+    let index = session.send(&chain.start(&identity.signing)).await.unwrap().receipt().log_index;
+    for witness in &good {
+        let text = cosigned(&server, &identity.log, &witness.key, index + 1).await;
+        assert!(good.iter().all(|one| one.key.cosigned_at(&text).is_some()), "both: {text}");
+        assert!(!text.contains("witness.example/lies"), "what does not verify is not shown: {text}");
+    }
+    let [one, two] = good;
+    drop(two);
+    let index =
+        session.send(&chain.media(&identity.signing, Bytes::from_static(b"f"))).await.unwrap().receipt().log_index;
+    let start = Instant::now();
+    while !get(server.ops, "/metrics").await.lines().any(|line| {
+        line.strip_prefix("aigaq_checkpoint_age_seconds ").is_some_and(|age| age.parse::<u64>().unwrap() > 0)
+    }) {
+        assert!(start.elapsed() < PATIENCE, "one alone makes no quorum");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let published = get(server.api, "/v1/log/checkpoint").await;
+    assert!(identity.log.open(&published).unwrap().0 <= index, "published is what the quorum saw");
+    drop(one);
+    assert!(server.terminate().success());
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_departments_witness_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |name: &str| {
+        let data = dir.path().join(name);
+        std::fs::create_dir_all(&data).unwrap();
+        let identity = Identity::enrol(&data, &dir.path().join(format!("{name}-device")));
+        (data, identity)
+    };
+    let (astana, karaganda) = (of("astana"), of("karaganda"));
+    let witness = |name: &str, log: &LogKey| {
+        Witness::start_as(&format!("{name}.example/1"), &dir.path().join(format!("{name}-witness")), log, &[])
+    };
+    let of_astana = witness("astana", &karaganda.1.log);
+    let of_karaganda = witness("karaganda", &astana.1.log);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let sites = [(astana, &of_karaganda), (karaganda, &of_astana)];
+    let mut servers = Vec::new();
+    for ((data, identity), witness) in &sites {
+        let server = ServerProcess::start_with(data, any, &witness.config()).unwrap();
+        let session = Session::open(&endpoint(), server.quic, identity).await.unwrap();
+        let mut chain = Chain::new(identity.id, 1_700_000_000_000_000);
+        let index = session.send(&chain.start(&identity.signing)).await.unwrap().receipt().log_index;
+        servers.push((server, index));
+    }
+    for ((server, index), ((_, identity), witness)) in servers.iter().zip(&sites) {
+        cosigned(server, &identity.log, &witness.key, index + 1).await;
+    }
+    for (server, _) in servers {
+        assert!(server.terminate().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_speaks_https_and_goes_on_under_a_new_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, memory) = (dir.path().join("data"), dir.path().join("witness"));
+    std::fs::create_dir_all(&data).unwrap();
+    let identity = Identity::enrol(&data, &dir.path().join("device"));
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let strange = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let [pem, key, other] = ["tls.pem", "tls.key", "other.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&pem, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    std::fs::write(&other, strange.cert.pem()).unwrap();
+    let more = [Path::new("--certificate"), &pem, Path::new("--key"), &key];
+    let witness = Witness::start_as("witness.example/1", &memory, &identity.log, &more);
+    assert!(witness.url.starts_with("https://"), "{}", witness.url);
+    let any = "127.0.0.1:0".parse().unwrap();
+    let believing = |witness: &Witness, ca: &Path| format!("{}ca = \"{}\"\n", witness.config(), ca.display());
+
+    let server = ServerProcess::start_with(&data, any, &believing(&witness, &other)).unwrap();
+    let start = Instant::now();
+    while get(server.ops, "/metrics").await.contains("aigaq_witness_cosignatures_total{result=\"unreachable\"} 0") {
+        assert!(start.elapsed() < PATIENCE, "a server with another certificate is not believed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(server.terminate().success());
+
+    let server = ServerProcess::start_with(&data, any, &believing(&witness, &pem)).unwrap();
+    let session = Session::open(&endpoint(), server.quic, &identity).await.unwrap();
+    let mut chain = Chain::new(identity.id, 1_700_000_000_000_000);
+    let index = session.send(&chain.start(&identity.signing)).await.unwrap().receipt().log_index;
+    cosigned(&server, &identity.log, &witness.key, index + 1).await;
+    assert!(server.terminate().success());
+    let old = witness.key.clone();
+    drop(witness);
+
+    std::fs::rename(memory.join("witness.key"), dir.path().join("retired.key")).unwrap();
+    let witness = Witness::start_as("witness.example/2", &memory, &identity.log, &more);
+    let server = ServerProcess::start_with(&data, any, &believing(&witness, &pem)).unwrap();
+    let session = Session::open(&endpoint(), server.quic, &identity).await.unwrap();
+    let link = chain.media(&identity.signing, Bytes::from_static(b"footage"));
+    let index = session.send(&link).await.unwrap().receipt().log_index;
+    let text = cosigned(&server, &identity.log, &witness.key, index + 1).await;
+    assert!(old.cosigned_at(&text).is_none(), "{text}");
+    assert!(server.terminate().success());
 }

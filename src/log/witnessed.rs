@@ -33,12 +33,13 @@ impl Witnessed {
         self.newest().clone()
     }
 
-    /// Keeps a cosigned tree, durable on return. One that is not larger than the kept one changes nothing.
+    /// Keeps a cosigned tree, durable on return. One that is smaller than the kept one changes nothing; one of the same size takes its
+    /// place, with the signatures that came later.
     ///
     /// # Errors
     /// [`Kind::Internal`] when it cannot be written.
     pub fn keep(&self, tree: Tree) -> Result<()> {
-        if self.newest().as_ref().is_some_and(|newest| newest.size >= tree.size) {
+        if self.newest().as_ref().is_some_and(|newest| newest.size > tree.size) {
             return Ok(());
         }
         if let Some(dir) = self.0.dir.get() {

@@ -114,8 +114,11 @@ fn own_lines(checkpoint: &str, origin: &str) -> String {
 
 fn cosigned(log: &LogKey, key: &Key, text: String, path: &Path) -> Result<Cosigned> {
     let damaged =
-        || Error::new(Kind::Damaged, format!("{} is not a checkpoint that was cosigned here", path.display()));
-    let (size, root) = log.open(&text).map_err(|_| damaged())?;
-    key.public().cosigned_at(&text).ok_or_else(damaged)?;
+        |_| Error::new(Kind::Damaged, format!("{} is not a checkpoint that was cosigned here", path.display()));
+    let (size, root) = log.open(&text).map_err(damaged)?;
+    if key.public().cosigned_at(&text).is_none() {
+        // What was cosigned under a key before this one binds as well.
+        tracing::info!(log = log.origin(), "the newest checkpoint was cosigned under another key");
+    }
     Ok(Cosigned { head: Head { size, root }, checkpoint: text })
 }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use aigaq_proto::cosignature::WitnessKey;
 use aigaq_proto::limits::CHECKPOINT_BYTES_MAX;
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -119,9 +121,7 @@ impl Witnesses {
         let tree = self.newest().await?;
         if tree.size > witnessed.tree().map_or(0, |tree| tree.size) {
             alarm.begins(Instant::now());
-            if self.cosign(&tree).await? {
-                alarm.over();
-            }
+            self.cosign(&tree, alarm).await?;
         }
         Ok(())
     }
@@ -131,29 +131,34 @@ impl Witnesses {
         blocking(move || reader.newest()).await
     }
 
-    /// Asks all for their cosignatures on `tree`. Whether there is a quorum; then it is kept.
-    async fn cosign(&self, tree: &Tree) -> Result<bool> {
+    /// Asks all at once for their cosignatures on `tree`. It is kept as soon as there is a quorum, and again with the signatures of
+    /// those who are slower: one that hangs delays the next round alone.
+    async fn cosign(&self, tree: &Tree, alarm: &mut Alarm) -> Result<()> {
         let mut checkpoint = tree.checkpoint.clone();
         let mut count = 0;
-        for asked in join_all(self.peers.iter().map(|peer| peer.cosign(tree))).await {
-            match asked {
-                Ok(line) => {
-                    self.metrics.asked("ok");
-                    if checkpoint.len() + line.len() <= CHECKPOINT_BYTES_MAX {
-                        checkpoint.push_str(&line);
-                        count += 1;
-                    }
+        let mut asked: FuturesUnordered<_> = self.peers.iter().map(|peer| peer.cosign(tree)).collect();
+        while let Some(answer) = asked.next().await {
+            let line = match answer {
+                Ok(line) => line,
+                Err(failure) => {
+                    self.note(&failure)?;
+                    continue;
                 }
-                Err(failure) => self.note(&failure)?,
+            };
+            self.metrics.asked("ok");
+            if checkpoint.len() + line.len() > CHECKPOINT_BYTES_MAX {
+                continue;
+            }
+            checkpoint.push_str(&line);
+            count += 1;
+            if count >= self.quorum {
+                let witnessed = self.reader.witnessed().clone();
+                let tree = Tree { checkpoint: checkpoint.clone(), ..tree.clone() };
+                blocking(move || witnessed.keep(tree)).await?;
+                alarm.over();
             }
         }
-        if count < self.quorum {
-            return Ok(false);
-        }
-        let witnessed = self.reader.witnessed().clone();
-        let tree = Tree { checkpoint, ..tree.clone() };
-        blocking(move || witnessed.keep(tree)).await?;
-        Ok(true)
+        Ok(())
     }
 
     /// Counts a failure; an error of our own goes on.
