@@ -75,8 +75,8 @@ impl Server {
         clock: Clock,
         open: impl FnOnce(&Path, &store::Settings) -> Result<Store> + Send + 'static,
     ) -> Result<Self> {
-        let api_tls = match &config.api.tls {
-            Some(tls) => Some(http::from_files(&tls.certificate, &tls.key)?),
+        let api_files = match &config.api.tls {
+            Some(tls) => Some(http::Files::open(&tls.certificate, &tls.key)?),
             None => None,
         };
         let lookups = Apart::start()?;
@@ -98,7 +98,11 @@ impl Server {
         let watch = lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone());
         tasks.spawn_on(lookups.handle(), "watch", watch);
         let router = lookup::router(lookup);
+        let api_tls = api_files.as_ref().map(|files| http::without_clients(files.current())).transpose()?;
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
+        if let Some(files) = api_files {
+            tasks.spawn_on(lookups.handle(), "certificate", files.watch(listeners.clone()));
+        }
         let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
         tasks.spawn("retention", deletion);
         tasks.spawn("scrub", opened.scrub.clone().run(listeners.clone()));
@@ -167,6 +171,7 @@ impl Server {
         self.writer.wait().await?;
         self.listeners.cancel();
         self.tasks.finish("api").await?;
+        self.tasks.finish("certificate").await?;
         self.tasks.finish("exports").await?;
         self.tasks.finish("operations").await?;
         self.tasks.finish("health").await?;

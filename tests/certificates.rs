@@ -698,3 +698,107 @@ async fn the_certificates_that_were_shown_and_the_lists_that_they_were_judged_by
     assert_eq!(kept.iter().cloned().collect::<std::collections::BTreeSet<_>>(), used);
     assert_eq!(kept.len(), used.len(), "the same list is kept once");
 }
+
+/// The leaf that a TLS server shows, believing these CAs alone.
+async fn shown(address: SocketAddr, name: &str, anchors: &[CertificateDer<'static>]) -> CertificateDer<'static> {
+    let mut roots = rustls::RootCertStore::empty();
+    anchors.iter().for_each(|anchor| roots.add(anchor.clone()).unwrap());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
+/// The leaf that the server shows to a recorder.
+fn shown_to(session: &Session) -> CertificateDer<'static> {
+    session.connection.peer_identity().unwrap().downcast::<Chain>().unwrap()[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_the_server_is_renewed_while_it_serves() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let mut config = Config::default();
+    (config.quic.listen, config.api.listen, config.ops.listen) = (any, any, any);
+    config.store.dir = data.clone();
+    // The client believes its own clock, so it is the past that is simulated: 250 days ago the server made its certificate.
+    let now = Clock::system().now();
+    let clock = Clock::fixed(now - 250 * 86_400_000_000);
+    let server = Server::start(config, clock.clone()).await.unwrap();
+    let (quic, listener) = (server.quic_addr, server.enrol_addr);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let serving = tokio::spawn(server.run_until(stop.clone().cancelled_owned()));
+    let life = enrol::Settings { certificate_life: DAY * 825, ..enrol::Settings::default() };
+    let (kind, department) = (RecorderKind::Officer, "Astana".to_owned());
+    let request = EnrolRequest { kind, department, label: String::new(), server: None };
+    enrol::enrol(&data, request, &home.path().join("device"), &life, &clock).unwrap();
+    let identity = Identity::load(&home.path().join("device"));
+    let ca = [identity.ca.clone()];
+
+    let session = Session::open(&endpoint(), quic, &identity).await.unwrap();
+    let first = shown_to(&session);
+    assert_eq!(shown(listener, enrol::SERVER_NAME, &ca).await, first, "both listeners show the same");
+    clock.set(now - 10 * 86_400_000_000);
+    let mut chain = support::chain::Chain::new(identity.id, now);
+    session.send(&chain.start(&identity.signing)).await.unwrap().receipt();
+    assert_eq!(shown(listener, enrol::SERVER_NAME, &ca).await, first, "more than a third of its life is left");
+
+    clock.set(now);
+    let renewed = async {
+        loop {
+            let leaf = shown(listener, enrol::SERVER_NAME, &ca).await;
+            if leaf != first {
+                return leaf;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let second = tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("it is not renewed");
+    let again = Session::open(&endpoint(), quic, &identity).await.unwrap();
+    assert_eq!(shown_to(&again), second, "recorders are shown it too");
+    let link = chain.media(&identity.signing, bytes::Bytes::from_static(b"footage"));
+    session.send(&link).await.unwrap().receipt();
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_in_files_is_read_again_when_it_changes_and_a_broken_one_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["api.pem", "api.key"].map(|name| home.path().join(name));
+    let pairs = [(); 2].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+    let anchors = [0, 1].map(|number: usize| pairs[number].cert.der().clone());
+    std::fs::write(&certificate, pairs[0].cert.pem()).unwrap();
+    std::fs::write(&key, pairs[0].signing_key.serialize_pem()).unwrap();
+    let files = aigaq::http::Files::open(&certificate, &key).unwrap();
+    let tls = aigaq::http::without_clients(files.current()).unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let watching = tokio::spawn(files.watch(stop.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(aigaq::http::serve(listener, axum::Router::new(), Some(tls), stop.clone()));
+
+    // Half of a new pair, as when an operator copies one file after the other.
+    std::fs::write(&key, pairs[1].signing_key.serialize_pem()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(shown(address, "localhost", &anchors).await, anchors[0]);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    std::fs::write(&certificate, pairs[1].cert.pem()).unwrap();
+    let renewed = async {
+        while shown(address, "localhost", &anchors).await != anchors[1] {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("it is not read again");
+    stop.cancel();
+    watching.await.unwrap().unwrap();
+    serving.await.unwrap().unwrap();
+}

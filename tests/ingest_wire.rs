@@ -109,7 +109,8 @@ impl Rig {
             metrics: ingest::Metrics::register(&metrics).unwrap(),
         };
         let identity = authority.server_identity(dir.path(), &[], &clock).unwrap();
-        let server = ingest::bind("127.0.0.1:0".parse().unwrap(), identity, &gateway, dir.path()).unwrap();
+        let certificate = aigaq::http::Certificate::new(identity.chain, identity.key).unwrap();
+        let server = ingest::bind("127.0.0.1:0".parse().unwrap(), certificate, &gateway, dir.path()).unwrap();
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));

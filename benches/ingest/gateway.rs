@@ -47,7 +47,8 @@ pub fn start(store: Store, data: &Path) -> Running {
         metrics: ingest::Metrics::register(&metrics).unwrap(),
     };
     let identity = authority.server_identity(data, &[], &gateway.clock).unwrap();
-    let endpoint = ingest::bind("127.0.0.1:0".parse().unwrap(), identity, &gateway, data).unwrap();
+    let certificate = aigaq::http::Certificate::new(identity.chain, identity.key).unwrap();
+    let endpoint = ingest::bind("127.0.0.1:0".parse().unwrap(), certificate, &gateway, data).unwrap();
     let address = endpoint.local_addr().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(ingest::run(endpoint, gateway, stop.clone()));

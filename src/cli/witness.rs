@@ -76,8 +76,8 @@ pub(super) fn run(args: Args) -> Result<()> {
     if logs.is_empty() {
         return Err(Error::new(Kind::Invalid, "a witness needs the key of a log to follow (--log)"));
     }
-    let tls = match (args.certificate.or(file.certificate), args.key.or(file.key)) {
-        (Some(certificate), Some(key)) => Some(http::from_files(&certificate, &key)?),
+    let files = match (args.certificate.or(file.certificate), args.key.or(file.key)) {
+        (Some(certificate), Some(key)) => Some(http::Files::open(&certificate, &key)?),
         (None, None) => None,
         _ => return Err(Error::new(Kind::Invalid, "certificate and key: set both or neither")),
     };
@@ -89,10 +89,14 @@ pub(super) fn run(args: Args) -> Result<()> {
         let listener = tokio::net::TcpListener::bind(listen).await;
         let listener = listener.context(Kind::Invalid, format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context(Kind::Internal, "the listener has no address")?;
+        let tls = files.as_ref().map(|files| http::without_clients(files.current())).transpose()?;
         let scheme = if tls.is_some() { "https" } else { "http" };
         output::line(&format!("key          {}", witness.key().as_str()))?;
         output::line(&format!("witness      {scheme}://{address}"))?;
         let stop = CancellationToken::new();
+        if let Some(files) = files {
+            tokio::spawn(files.watch(stop.clone()));
+        }
         let serving = http::serve(listener, router(witness), tls, stop.clone());
         let mut serving = std::pin::pin!(serving);
         tokio::select! {

@@ -29,8 +29,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const BACKDATED: Duration = DAY;
 const AUTHORITY_LIFE: Duration = DAY.saturating_mul(20 * 365);
 const SERVER_LIFE: Duration = DAY.saturating_mul(365);
-/// A server certificate with less than this left is renewed at start.
-const SERVER_LEFT_MIN: Duration = DAY.saturating_mul(120);
+/// A certificate of the server with less than this left is renewed: a third of its life.
+pub(super) const SERVER_LEFT_MIN: Duration = DAY.saturating_mul(365 / 3);
 
 /// `id-kp-documentSigning` (RFC 9336): for signing manifests, and no recorder's certificate.
 const DOCUMENT_SIGNING: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 36];

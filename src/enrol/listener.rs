@@ -29,7 +29,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::codes::Codes;
 use super::registry::Newcomer;
-use super::{Authority, Metrics, Registry, SERVER_NAME, Trust, csr};
+use super::{Authority, Metrics, Registry, SERVER_NAME, Serving, Trust, csr};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::est::{self, About, Secret, pkcs7};
@@ -58,6 +58,8 @@ const ATTRIBUTES: [u8; 40] = [
 pub struct Office {
     /// Who issues.
     pub authority: Authority,
+    /// What the server's listeners show.
+    pub serving: Serving,
     /// Where chains lead.
     pub trust: Arc<Trust>,
     /// Who is enrolled.
@@ -89,6 +91,12 @@ impl Desk {
         Ok(Self { office, codes: Codes::of(data), rates: Rates::new(SOURCE, ALL, Instant::now()) })
     }
 
+    /// What the server's listeners show.
+    #[must_use]
+    pub fn certificate(&self) -> Arc<crate::http::Certificate> {
+        self.office.serving.certificate()
+    }
+
     /// Where refused certificates are counted.
     #[must_use]
     pub fn refusals(&self) -> prometheus::IntCounterVec {
@@ -96,7 +104,7 @@ impl Desk {
     }
 
     /// Takes in what the command line leaves until `shutdown`: enrolments and revocations within a second, a new revocation list
-    /// within five. When it returns, nothing of it is under way.
+    /// within five; and renews the certificate of the server when it is time. When it returns, nothing of it is under way.
     ///
     /// # Errors
     /// None: what fails is logged and tried again.
@@ -112,6 +120,7 @@ impl Desk {
                     desk.office.trust.refresh();
                     desk.codes.sweep(desk.office.clock.now());
                 }
+                desk.office.serving.renew(&desk.office.authority, &desk.office.clock);
                 desk.office.registry.import()
             });
             if let Ok(Err(error)) = done.await {

@@ -16,6 +16,7 @@ mod listener;
 mod metrics;
 mod offline;
 mod registry;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -37,6 +38,7 @@ pub use listener::{Desk, Office, router};
 pub use metrics::Metrics;
 pub use offline::{RecorderFile, Revocation, check_revocation, enrol, make_code, register, revocation, revoke};
 pub use registry::{NoEntry, Registry};
+pub use serving::Serving;
 pub use trust::{Trust, anchors};
 pub use verifier::{ServerTime, Verifier};
 

@@ -1,10 +1,11 @@
 //! HTTP in general: the listener, its limits and its TLS, shared by everything here that speaks it.
 //!
 //! Promises: a connection costs a permit, of which no source gets all, and has a deadline for everything; handshakes have a rate; TLS is
-//! 1.3 alone, without tickets and early data;
+//! 1.3 alone, without tickets and early data; certificates are replaced while they serve;
 //! the address and the certificates of the peer reach the handlers as request extensions ([`Source`], [`Certificates`]) and from
 //! nowhere else. Knows no route and no other room.
 
+mod certificate;
 mod client;
 mod limits;
 mod rate;
@@ -17,11 +18,12 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 
+pub use certificate::{Certificate, Files};
 pub use client::Client;
 pub use limits::Limits;
 pub use rate::{Rate, Rates};
 pub use serve::{serve, serve_within};
-pub use tls::{from_files, with_clients};
+pub use tls::{with_clients, without_clients};
 
 /// Where a request came from, without the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! What it promises: TLS 1.3 alone, one ALPN, a client certificate always, nothing that lets a session be resumed (a resumed
 //! session would skip the certificate check), no early data, small windows, QUIC version 1 alone. Never
-//! `ServerConfig::with_single_cert`, which means no client certificate and early data.
+//! quinn's `ServerConfig::with_single_cert`, which means no client certificate and early data.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use aigaq_proto::frame;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, NoneTokenLog, ServerConfig, TransportConfig, ValidationTokenConfig, VarInt};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::keys::Keys;
 use super::{Gateway, Settings};
-use crate::enrol::{ServerIdentity, ServerTime, Verifier};
+use crate::enrol::{ServerTime, Verifier};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Connection window of a session that uploads nothing: what one recorder may make the server hold unread.
@@ -46,14 +46,19 @@ const QUIC_V1: u32 = 1;
 ///
 /// # Errors
 /// [`Kind::Invalid`] when the address cannot be bound, and whatever reading or writing the keys in `data` fails with.
-pub fn bind(address: SocketAddr, identity: ServerIdentity, gateway: &Gateway, data: &Path) -> Result<quinn::Endpoint> {
+pub fn bind(
+    address: SocketAddr,
+    certificate: Arc<dyn ResolvesServerCert>,
+    gateway: &Gateway,
+    data: &Path,
+) -> Result<quinn::Endpoint> {
     let keys = Keys::load_or_create(data)?;
     let mut endpoint = EndpointConfig::new(keys.reset);
     endpoint.supported_versions(vec![QUIC_V1]);
     endpoint.min_reset_interval(RESET_INTERVAL);
     let connection_ids = keys.connection_ids;
     endpoint.cid_generator(move || Box::new(connection_ids.clone()));
-    let mut server = ServerConfig::new(Arc::new(crypto(identity, gateway)?), keys.token);
+    let mut server = ServerConfig::new(Arc::new(crypto(certificate, gateway)?), keys.token);
     let mut tokens = ValidationTokenConfig::default();
     tokens.sent(0).log(Arc::new(NoneTokenLog));
     server
@@ -91,7 +96,7 @@ pub fn transport(settings: &Settings) -> TransportConfig {
     transport
 }
 
-fn crypto(identity: ServerIdentity, gateway: &Gateway) -> Result<QuicServerConfig> {
+fn crypto(certificate: Arc<dyn ResolvesServerCert>, gateway: &Gateway) -> Result<QuicServerConfig> {
     let unusable = "the server's certificate cannot be used";
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let handshakes = gateway.metrics.handshakes.clone();
@@ -100,8 +105,7 @@ fn crypto(identity: ServerIdentity, gateway: &Gateway) -> Result<QuicServerConfi
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context(Kind::Internal, unusable)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(identity.chain, identity.key)
-        .context(Kind::Invalid, unusable)?;
+        .with_cert_resolver(certificate);
     tls.alpn_protocols = vec![frame::ALPN.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;

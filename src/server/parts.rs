@@ -18,7 +18,7 @@ use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::commit::{self, WriterHandle};
 use crate::config::{self, Config};
-use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerIdentity, ServerTime, Trust, Verifier};
+use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerTime, Serving, Trust, Verifier};
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::{self, Exports};
 use crate::fleet::Fleet;
@@ -55,7 +55,6 @@ pub(super) struct Opened {
     pub(super) witnesses: Witnesses,
     /// Who stamps it.
     pub(super) stamps: Option<Stamps>,
-    server_identity: ServerIdentity,
     reader: Reader,
     lookup_metrics: lookup::Metrics,
 }
@@ -80,7 +79,7 @@ impl Opened {
         let data = lock.path();
         let settings = enrol_settings(config);
         let authority = Authority::open(data, settings.issuer.as_ref(), &clock)?;
-        let server_identity = authority.server_identity(data, &settings.names, &clock)?;
+        let serving = Serving::open(&authority, data, &settings.names, &clock)?;
         let export_identity = authority.export_identity(data, &clock)?;
         let anchors = enrol::anchors(&authority, &settings)?;
         let identity = Identity::load_or_create(data)?;
@@ -121,6 +120,7 @@ impl Opened {
         let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone(), export_metrics)?);
         let office = Office {
             authority,
+            serving,
             trust: Arc::clone(&trust),
             registry: Arc::clone(&registry),
             log_key: reader.key().as_str().to_owned(),
@@ -152,7 +152,6 @@ impl Opened {
             scrub,
             witnesses,
             stamps,
-            server_identity,
             reader,
             lookup_metrics,
         })
@@ -177,7 +176,7 @@ impl Opened {
     }
 
     fn bind_quic(&self, address: SocketAddr) -> Result<quinn::Endpoint> {
-        ingest::bind(address, self.server_identity.clone(), &self.gateway, self.lock.path())
+        ingest::bind(address, self.desk.certificate(), &self.gateway, self.lock.path())
     }
 
     /// TLS of the listener that recorders enrol on.
@@ -185,9 +184,9 @@ impl Opened {
         let gateway = &self.gateway;
         let refusals = self.desk.refusals();
         let verifier = Verifier::new(Arc::clone(&gateway.trust), Arc::clone(&gateway.registry), refusals, false);
-        let ServerIdentity { chain, key } = self.server_identity.clone();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        http::with_clients(chain, key, Arc::new(verifier), Arc::new(ServerTime(gateway.clock.clone())), provider)
+        let time = Arc::new(ServerTime(gateway.clock.clone()));
+        http::with_clients(self.desk.certificate(), Arc::new(verifier), time, provider)
     }
 
     /// What the handlers of the API share.

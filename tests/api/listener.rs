@@ -29,8 +29,9 @@ async fn tls_serves_and_stops() {
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
     std::fs::write(&certificate, pair.cert.pem()).unwrap();
     std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
-    assert_eq!(aigaq::http::from_files(&key, &certificate).unwrap_err().kind(), Kind::Invalid);
-    let tls = aigaq::http::from_files(&certificate, &key).unwrap();
+    assert_eq!(aigaq::http::Files::open(&key, &certificate).unwrap_err().kind(), Kind::Invalid);
+    let files = aigaq::http::Files::open(&certificate, &key).unwrap();
+    let tls = aigaq::http::without_clients(files.current()).unwrap();
 
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -193,7 +193,8 @@ fn tls() -> (Arc<rustls::ServerConfig>, tokio_rustls::TlsConnector) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    (http::from_files(&certificate, &key).unwrap(), Arc::new(client).into())
+    let files = http::Files::open(&certificate, &key).unwrap();
+    (http::without_clients(files.current()).unwrap(), Arc::new(client).into())
 }
 
 /// A TLS connection from an address of this machine.

@@ -55,7 +55,8 @@ impl Gateway {
             settings,
             metrics: ingest::Metrics::register(&metrics).unwrap(),
         };
-        let certificate = authority.server_identity(dir.path(), &[], &gateway.clock).unwrap();
+        let identity = authority.server_identity(dir.path(), &[], &gateway.clock).unwrap();
+        let certificate = aigaq::http::Certificate::new(identity.chain, identity.key).unwrap();
         let server = ingest::bind(address, certificate, &gateway, dir.path()).unwrap();
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
