@@ -205,6 +205,20 @@ fn only_the_days_before_the_given_one_are_dropped() {
 }
 
 #[test]
+fn what_is_forgotten_is_gone_also_after_the_end_of_the_process_and_nothing_else_is() {
+    for rig in Rig::all() {
+        let rows: [(Family, &[u8], &[u8]); 3] =
+            [(Family::Requests, b"a", b"1"), (Family::Requests, b"b", b"2"), (Family::Links, b"a", b"3")];
+        rig.engine.commit(&[], &batch(&rows)).unwrap();
+        rig.engine.forget(Family::Requests, &[b"a".to_vec(), b"never".to_vec()]).unwrap();
+        let rig = rig.reopen();
+        assert_eq!(rig.engine.get(Family::Requests, b"a").unwrap(), None, "{}", rig.name);
+        assert!(rig.engine.get(Family::Requests, b"b").unwrap().is_some(), "{}", rig.name);
+        assert!(rig.engine.get(Family::Links, b"a").unwrap().is_some(), "{}", rig.name);
+    }
+}
+
+#[test]
 fn the_sweep_removes_the_bodies_of_later_commits_on_every_day_and_no_others() {
     for rig in Rig::all() {
         for number in 1..=5 {

@@ -89,6 +89,10 @@ impl Engine for Textbook {
         Ok(false)
     }
 
+    fn forget(&self, _family: Family, _keys: &[Vec<u8>]) -> Result<()> {
+        Ok(())
+    }
+
     fn drop_days_before(&self, _day: u32) -> Result<()> {
         Ok(())
     }

@@ -57,7 +57,7 @@ const ATTRIBUTES: [u8; 40] = [
 /// What a [`Desk`] works with.
 pub struct Office {
     /// Who issues.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// What the server's listeners show.
     pub serving: Serving,
     /// Where chains lead.

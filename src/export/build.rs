@@ -14,6 +14,7 @@ use super::chain::{self, Chain};
 use super::footage::{self, Footage};
 use super::job::{Bundle, Job, Order};
 use super::plan::Plan;
+use super::signer::Signer;
 use super::{Hole, Source, readme};
 use crate::bundle::line::Clock;
 use crate::bundle::{self, about, manifest};
@@ -175,9 +176,10 @@ impl Builder<'_> {
     fn finish(&self, told: Vec<Told>, tree: &Tree, directory: &str, mut archive: Archive) -> Result<Bundle> {
         let (source, order) = (self.source, self.order);
         let log_key = source.log.key();
+        let signer = Signer::new(&(source.exporter)()?)?;
         archive.add(bundle::CHECKPOINT, tree.checkpoint.as_bytes())?;
         archive.add(bundle::LOG_KEY, format!("{}\n", log_key.as_str()).as_bytes())?;
-        archive.add(bundle::EXPORTER, source.signer.pem().as_bytes())?;
+        archive.add(bundle::EXPORTER, signer.pem().as_bytes())?;
         let anchors: String = source.anchors.iter().map(|anchor| crate::est::to_pem(anchor)).collect();
         archive.add(bundle::ANCHORS, anchors.as_bytes())?;
         archive.add(bundle::VERIFIER, readme::VERIFIER.as_bytes())?;
@@ -210,7 +212,7 @@ impl Builder<'_> {
         let text = archive.add_json(bundle::MANIFEST, &manifest)?;
         let sums: String = archive.files().iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
         archive.add(bundle::SUMS, sums.as_bytes())?;
-        archive.add(bundle::SIGNATURE, &source.signer.sign(&text)?)?;
+        archive.add(bundle::SIGNATURE, &signer.sign(&text)?)?;
         let bytes = archive.finish()?;
         let verdicts = manifest.delivered.iter().map(|one| (one.recorder.to_string(), one.verdict.clone())).collect();
         Ok(Bundle { name: format!("{directory}.zip"), bytes, manifest: Digest::of(&text), verdicts })

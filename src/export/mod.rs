@@ -84,6 +84,9 @@ impl Hole {
 /// Says what a recorder did not record between two times, in order; blocks.
 pub type Holes = Arc<dyn Fn(&Store, RecorderId, Micros, Micros) -> Result<Vec<Hole>> + Send + Sync>;
 
+/// Who signs manifests, asked anew for each bundle, because certificates are renewed; blocks.
+pub type Exporter = Arc<dyn Fn() -> Result<ServerIdentity> + Send + Sync>;
+
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ordered {
@@ -105,12 +108,12 @@ pub struct Source {
     pub holes: Holes,
     /// What the server trusts, to be listed.
     pub anchors: Vec<CertificateDer<'static>>,
-    signer: Signer,
+    exporter: Exporter,
     stamps: Option<Stamps>,
 }
 
 impl Source {
-    /// A source whose manifests `identity` signs.
+    /// A source whose manifests `exporter` signs.
     ///
     /// # Errors
     /// [`Kind::Invalid`] for an identity that cannot sign.
@@ -119,9 +122,10 @@ impl Source {
         log: Reader,
         holes: Holes,
         anchors: Vec<CertificateDer<'static>>,
-        identity: &ServerIdentity,
+        exporter: Exporter,
     ) -> Result<Self> {
-        Ok(Self { store, log, holes, anchors, signer: Signer::new(identity)?, stamps: None })
+        Signer::new(&exporter()?)?;
+        Ok(Self { store, log, holes, anchors, exporter, stamps: None })
     }
 
     /// The same with whoever stamps the checkpoint of a bundle.

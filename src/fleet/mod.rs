@@ -138,6 +138,7 @@ impl Fleet {
             self.wake(recorder);
         }
         let now = self.shared.clock.now();
+        self.shared.requests.forget(&self.shared.store, now)?;
         let due: Vec<Arc<Live>> =
             lock(&self.shared.live).values().filter(|live| live.is_due(now, last)).cloned().collect();
         for part in due.chunks(WRITTEN_AT_ONCE) {

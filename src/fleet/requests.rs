@@ -1,7 +1,7 @@
 //! Ranges that the control centre asked recorders for: taken once, told after each `Hello` until they end.
 //!
 //! A request is durable before anybody is told of it, and so is its end. The open ones are in memory, at most [`REQUESTS_MAX`] for
-//! each recorder. Progress is what the recorder says; it is written down now and then and may be lost with the process, since the
+//! each recorder; those that ended ninety days ago are forgotten, and what is left of them is in the audit trail. Progress is what the recorder says; it is written down now and then and may be lost with the process, since the
 //! recorder says it again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,6 +27,13 @@ const OFFSET_MOVED_US: u64 = 1_000_000;
 const SETTLE_US: Micros = 5_000_000;
 /// How often the progress of an open request is written down, microseconds.
 const PROGRESS_EVERY_US: Micros = 10_000_000;
+
+/// For how long a request that has ended is kept, microseconds: ninety days.
+const ENDED_KEPT_US: Micros = 90 * 86_400_000_000;
+/// How often it is looked for those that were kept long enough, microseconds: an hour.
+const FORGET_EVERY_US: Micros = 3_600_000_000;
+/// Most of them that are forgotten at once; the rest comes an hour later.
+const FORGOTTEN_MAX: usize = 10_000;
 
 /// What is asked for. Times by the server's clock.
 #[derive(Debug, Clone)]
@@ -63,6 +70,8 @@ pub(super) struct Requests {
     open: Mutex<Open>,
     /// Held while a change is decided and written. Taken before `open`.
     writing: Mutex<()>,
+    /// When it was last looked for those that were kept long enough.
+    forgot_at: Mutex<Micros>,
 }
 
 #[derive(Default)]
@@ -148,7 +157,7 @@ impl Requests {
             }
         }
         open.forget_keys(now);
-        Ok(Self { open: Mutex::new(open), writing: Mutex::default() })
+        Ok(Self { open: Mutex::new(open), writing: Mutex::default(), forgot_at: Mutex::default() })
     }
 
     fn order(&self, store: &Store, order: Order, now: Micros) -> Result<Ordered> {
@@ -259,6 +268,34 @@ impl Requests {
         entry.dirty = true;
     }
 
+    /// Forgets requests that were kept long enough, now and then. Blocks.
+    pub(super) fn forget(&self, store: &Store, now: Micros) -> Result<()> {
+        {
+            let mut last = lock(&self.forgot_at);
+            if now.abs_diff(*last) < FORGET_EVERY_US {
+                return Ok(());
+            }
+            *last = now;
+        }
+        // The newest stays: numbers go on from it.
+        let newest = lock(&self.open).last_id;
+        let ended = |record: &RequestRecord| match record.state {
+            RequestState::Open => None,
+            RequestState::Done(at) | RequestState::Expired(at) | RequestState::Cancelled(at) => Some(at),
+        };
+        let mut over = Vec::new();
+        for record in store.requests(None, None) {
+            let record = record?;
+            if record.id != newest && ended(&record).is_some_and(|at| now.saturating_sub(at) >= ENDED_KEPT_US) {
+                over.push((record.recorder, record.id));
+            }
+            if over.len() == FORGOTTEN_MAX {
+                break;
+            }
+        }
+        if over.is_empty() { Ok(()) } else { store.forget_requests(&over) }
+    }
+
     /// Ends what has come to its end and writes down what is due, all of it at the `last`. The recorders that have something to be
     /// told. Blocks.
     pub(super) fn sweep(&self, store: &Store, now: Micros, last: bool) -> Result<Vec<RecorderId>> {
@@ -345,7 +382,7 @@ mod tests {
 
     #[test]
     fn keys_of_orders_that_were_cancelled_at_once_are_bounded_as_well() {
-        let requests = Requests { open: Mutex::default(), writing: Mutex::default() };
+        let requests = Requests { open: Mutex::default(), writing: Mutex::default(), forgot_at: Mutex::default() };
         let (recorder, now) = (RecorderId([7; 16]), 1_768_641_240_000_000);
         for id in 0..KEYS_MAX as u64 + 500 {
             let digest = Digest::of(&id.to_be_bytes());

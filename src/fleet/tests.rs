@@ -163,6 +163,25 @@ fn a_request_ends_when_its_time_is_over() {
 }
 
 #[test]
+fn a_request_that_ended_is_forgotten_after_ninety_days_and_an_open_one_never() {
+    const DAY: u64 = 86_400;
+    let rig = Rig::new();
+    let ended = taken(rig.order(10, 20));
+    rig.pass(100);
+    rig.pass(10 * DAY);
+    let newest = taken(rig.fleet.order(Order { expires_at: u64::MAX, ..order(10, 20, None) }).unwrap());
+    let known = |id| rig.fleet.request(ID, id).unwrap().is_some();
+    rig.pass(80 * DAY - 1);
+    assert!(known(ended));
+    rig.pass(3_601);
+    assert!(!known(ended) && known(newest));
+    rig.fleet.cancel(ID, newest).unwrap();
+    rig.pass(200 * DAY);
+    assert!(known(newest), "numbers go on from the newest");
+    assert!(taken(rig.restart().order(10, 20)) > newest);
+}
+
+#[test]
 fn a_request_is_done_when_nothing_is_left_and_the_range_is_over() {
     let rig = Rig::new();
     let id = taken(rig.order(0, 20));

@@ -78,9 +78,9 @@ impl Opened {
         let lock = DataDir::create(&config.store.dir)?;
         let data = lock.path();
         let settings = enrol_settings(config);
-        let authority = Authority::open(data, settings.issuer.as_ref(), &clock)?;
+        let authority = Arc::new(Authority::open(data, settings.issuer.as_ref(), &clock)?);
         let serving = Serving::open(&authority, data, &settings.names, &clock)?;
-        let export_identity = authority.export_identity(data, &clock)?;
+        let exporter = exporter(&authority, data, &clock);
         let anchors = enrol::anchors(&authority, &settings)?;
         let identity = Identity::load_or_create(data)?;
         let metrics = metrics::registry()?;
@@ -115,7 +115,7 @@ impl Opened {
         let fleet = Fleet::open(store.clone(), clock.clone())?;
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
-        let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &export_identity)?;
+        let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, exporter)?;
         let source = source.with_stamps(stamps.clone());
         let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone(), export_metrics)?);
         let office = Office {
@@ -205,6 +205,12 @@ impl Opened {
         let state = state.with_registry(registry).with_exports(Arc::clone(&self.exports));
         Ok(state.with_retention(self.retention.clone()))
     }
+}
+
+/// Who signs manifests.
+fn exporter(authority: &Arc<Authority>, data: &Path, clock: &Clock) -> export::Exporter {
+    let (authority, data, clock) = (Arc::clone(authority), data.to_owned(), clock.clone());
+    Arc::new(move || authority.export_identity(&data, &clock))
 }
 
 /// Writes down that the server starts with another configuration than the last one that was written down.

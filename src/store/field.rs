@@ -80,6 +80,15 @@ impl Store {
         self.engine().commit(&[], &batch)
     }
 
+    /// Forgets requests.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn forget_requests(&self, requests: &[(RecorderId, u64)]) -> Result<()> {
+        let keys: Vec<Vec<u8>> = requests.iter().map(|(recorder, id)| keys::request(*recorder, *id).into()).collect();
+        self.engine().forget(Family::Requests, &keys)
+    }
+
     /// The assignments of a recorder that begin in the half-open range, withdrawn ones among them.
     pub fn assignments(
         &self,

@@ -282,10 +282,11 @@ pub(crate) fn exports(
     metrics: export::Metrics,
 ) -> Arc<Exports> {
     let authority = Authority::load_or_create(dir, clock).unwrap();
-    let identity = authority.export_identity(dir, clock).unwrap();
     let holes = lookup::holes(fleet.clone(), clock.clone());
     let anchors = vec![authority.anchor().clone()];
-    let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, &identity).unwrap();
+    let (of, at) = (dir.to_owned(), clock.clone());
+    let exporter = Arc::new(move || authority.export_identity(&of, &at));
+    let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, exporter).unwrap();
     Arc::new(Exports::open(&dir.join("exports"), source, clock.clone(), metrics).unwrap())
 }
 

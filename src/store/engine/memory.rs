@@ -214,6 +214,13 @@ impl Engine for Memory {
         Ok(state.bodies.len() < before)
     }
 
+    fn forget(&self, family: Family, keys: &[Vec<u8>]) -> Result<()> {
+        self.healthy()?;
+        let mut state = self.state();
+        keys.iter().for_each(|key| drop(state.ledger.remove(&(family, key.clone()))));
+        Ok(())
+    }
+
     fn drop_days_before(&self, day: u32) -> Result<()> {
         let mut state = self.state();
         state.bodies.retain(|key, _| key.day >= day);

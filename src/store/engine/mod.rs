@@ -220,6 +220,13 @@ pub trait Engine: Send + Sync + 'static {
     /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
     fn sweep_after(&self, last: u64) -> Result<bool>;
 
+    /// Takes away rows of a family of which nobody needs to know any more; durable on return, all or nothing. No evidence is kept that way:
+    /// a commit only ever adds.
+    ///
+    /// # Errors
+    /// As [`Engine::commit`].
+    fn forget(&self, family: Family, keys: &[Vec<u8>]) -> Result<()>;
+
     /// Removes every body that expires before `day` (exclusive), returning their room, and then what the family `expiry` says of
     /// them.
     ///

@@ -247,6 +247,16 @@ impl Engine for Rocks {
         self.sweep(last)
     }
 
+    fn forget(&self, family: Family, keys: &[Vec<u8>]) -> Result<()> {
+        self.healthy()?;
+        if self.reading.is_some() {
+            return Err(Error::new(Kind::Invalid, "the store is open for reading"));
+        }
+        let (handle, mut writes) = (self.handle(family.name())?, WriteBatch::default());
+        keys.iter().for_each(|key| writes.delete_cf(handle, key));
+        self.write(writes, "cannot remove rows")
+    }
+
     fn drop_days_before(&self, day: u32) -> Result<()> {
         self.drop_before(day)
     }
