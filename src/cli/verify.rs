@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// The export.
     bundle: PathBuf,
     /// Keys of logs, CAs and witnesses that count: TOML with logs, anchors (PEM files),
-    /// witnesses, quorum.
+    /// witnesses, quorum, timestamp_anchors (PEM files of authorities for time stamps).
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     trust: Option<PathBuf>,
     /// Print the report as JSON.

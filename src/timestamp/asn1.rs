@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn a_question_is_the_der_of_rfc_3161() {
         let der = request(&[7; 32], 0x8000_0000_0000_0001).unwrap();
-        let begins = [0x30, 0x43, 2, 1, 1, 0x30, 0x31, 0x30, 0x0d, 6, 9];
+        let begins = [0x30, 0x44, 2, 1, 1, 0x30, 0x31, 0x30, 0x0d, 6, 9];
         assert_eq!(der.get(..begins.len()), Some(&begins[..]));
         let ends = [2, 9, 0, 0x80, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0xff];
         assert_eq!(der.get(der.len() - ends.len()..), Some(&ends[..]));
