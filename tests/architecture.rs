@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("media", &[]),
     ("http", &[]),
     ("est", &[]),
-    ("log", &["store", "timestamp"]),
+    ("log", &["http", "store", "timestamp"]),
     ("access", &["http", "store"]),
     ("audit", &["store"]),
     ("fleet", &["store"]),

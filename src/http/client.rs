@@ -57,12 +57,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::Busy`] without an answer, [`Kind::Invalid`] for an address that cannot be asked.
-    pub async fn ask(&self, url: &Url, request: http::request::Builder, body: String) -> Result<(u16, Bytes)> {
+    pub async fn ask(
+        &self,
+        url: &Url,
+        request: http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Result<(u16, Bytes)> {
         let late = |_| Error::new(Kind::Busy, format!("no answer from {}", origin(url)));
-        tokio::time::timeout(ANSWER_MAX, self.exchange(url, request, body)).await.map_err(late)?
+        tokio::time::timeout(ANSWER_MAX, self.exchange(url, request, body.into())).await.map_err(late)?
     }
 
-    async fn exchange(&self, url: &Url, request: http::request::Builder, body: String) -> Result<(u16, Bytes)> {
+    async fn exchange(&self, url: &Url, request: http::request::Builder, body: Bytes) -> Result<(u16, Bytes)> {
         let unreachable = || format!("cannot reach {}", origin(url));
         let invalid = || Error::new(Kind::Invalid, format!("{} is no address that can be asked", origin(url)));
         let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(invalid)?;
@@ -71,7 +76,7 @@ impl Client {
         let request = request
             .uri(target)
             .header(header::HOST, format!("{host}:{port}"))
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body))
             .context(Kind::Invalid, "the question cannot be asked")?;
         let stream = TcpStream::connect((bare.as_str(), port)).await.context(Kind::Busy, unreachable())?;
         match (url.scheme(), &self.tls) {

@@ -9,7 +9,6 @@
 
 mod alarm;
 mod check;
-mod client;
 mod edge;
 mod identity;
 mod metrics;

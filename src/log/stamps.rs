@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aigaq_proto::Micros;
-use http::Method;
+use http::{Request, header};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use url::{Position, Url};
+use url::Url;
 
 use super::alarm::Alarm;
-use super::client::{Client, Question};
 use super::{Reader, StampMetrics, Tree};
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::timestamp::{self, QUERY, REPLY_BYTES_MAX, Refusal};
+use crate::http::Client;
+use crate::timestamp::{self, QUERY, Refusal};
 
 /// How often it is looked whether a stamp is due, at most.
 const ROUND_MAX: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Stamps {
             return Err(Error::new(Kind::Invalid, format!("{} holds no certificate", settings.ca.display())));
         }
         let anchors = anchors.iter().map(|anchor| anchor.to_vec()).collect();
-        let client = Client::new(Some((&settings.ca, "timestamp.ca")))?;
+        let client = Client::new(Some(&settings.ca), "timestamp.ca")?;
         let turn = tokio::sync::Mutex::default();
         Ok(Self(Arc::new(Inner { settings, anchors, client, reader, clock, metrics, turn })))
     }
@@ -174,14 +174,9 @@ impl Inner {
         random.map_err(|_| Failure::Own(Error::new(Kind::Internal, "the system gives no random bytes")))?;
         let question = timestamp::Question::new(tree.checkpoint.as_bytes(), u64::from_be_bytes(nonce));
         let url = &self.settings.url;
-        let asked = Question {
-            method: Method::POST,
-            target: url[Position::BeforePath..Position::AfterQuery].to_owned(),
-            content_type: Some(QUERY),
-            body: question.to_der().map_err(Failure::Own)?.into(),
-            answer_bytes_max: REPLY_BYTES_MAX,
-        };
-        let (status, answer) = self.client.ask(url, asked).await.map_err(Failure::Unreachable)?;
+        let asked = Request::builder().method(http::Method::POST).header(header::CONTENT_TYPE, QUERY);
+        let body = question.to_der().map_err(Failure::Own)?;
+        let (status, answer) = self.client.ask(url, asked, body).await.map_err(Failure::Unreachable)?;
         if status != 200 {
             let text = format!("{url} answers with the status {status}");
             return Err(Failure::Unreachable(Error::new(Kind::Busy, text)));

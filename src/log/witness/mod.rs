@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::alarm::Alarm;
-use super::client::Client;
 use super::{Metrics, Reader, Tree, blocking};
 use crate::error::{Error, Kind, Result};
+use crate::http::Client;
 use peer::{Failure, Peer};
 
 /// How often it is looked whether the log has grown.
@@ -53,11 +53,11 @@ impl Witnesses {
     /// The witnesses in `settings`; nobody is asked yet.
     ///
     /// # Errors
-    /// [`Kind::Invalid`] when the CAs cannot be read, or are missing for a witness that speaks HTTPS.
+    /// [`Kind::Invalid`] when the CAs cannot be read.
     pub fn new(settings: &Settings, reader: Reader, metrics: Metrics) -> Result<Self> {
-        let client = Client::new(settings.ca.as_deref().map(|ca| (ca, "witness.ca")))?;
+        let client = Client::new(settings.ca.as_deref(), "witness.ca")?;
         let of = |(url, key): &(Url, WitnessKey)| Peer::new(url.clone(), key.clone(), client.clone(), reader.clone());
-        let peers = settings.witnesses.iter().map(of).collect::<Result<_>>()?;
+        let peers = settings.witnesses.iter().map(of).collect();
         Ok(Self { reader, peers, quorum: settings.quorum, metrics })
     }
 

@@ -5,15 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use aigaq_proto::Digest;
 use aigaq_proto::cosignature::WitnessKey;
 use data_encoding::BASE64;
-use http::Method;
+use http::{Method, Request};
 use url::Url;
 
-use crate::error::{Error, Kind, Result};
-use crate::log::client::{Client, Question};
+use crate::error::{Kind, Result};
+use crate::http::Client;
 use crate::log::{Reader, Tree, blocking};
-
-/// Longest answer that is read, bytes.
-const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 /// Why there is no cosignature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +49,8 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(url: Url, key: WitnessKey, client: Client, reader: Reader) -> Result<Self> {
-        if !client.can(&url) {
-            let text = format!("{url}: a witness is asked over http, or over https with the CAs of witness.ca");
-            return Err(Error::new(Kind::Invalid, text));
-        }
-        Ok(Self { url, key, client, reader, known: Mutex::new(None) })
+    pub(super) fn new(url: Url, key: WitnessKey, client: Client, reader: Reader) -> Self {
+        Self { url, key, client, reader, known: Mutex::new(None) }
     }
 
     /// Asks what it cosigned last and compares it with the store: the size.
@@ -144,10 +137,9 @@ impl Peer {
     }
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<(u16, String), Failure> {
-        let target = format!("{}/{path}", self.url.path().trim_end_matches('/'));
-        let question =
-            Question { method, target, content_type: None, body: body.into(), answer_bytes_max: ANSWER_BYTES_MAX };
-        let asked = self.client.ask(&self.url, question).await;
+        let mut url = self.url.clone();
+        url.set_path(&format!("{}/{path}", self.url.path().trim_end_matches('/')));
+        let asked = self.client.ask(&url, Request::builder().method(method), body).await;
         let (status, body) = asked.map_err(|error| Failure::Unreachable(error.to_string()))?;
         String::from_utf8(body.to_vec()).map(|body| (status, body)).map_err(|_| Failure::Invalid)
     }
