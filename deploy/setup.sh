@@ -2,7 +2,8 @@
 # Installs what building and testing need on Debian or Ubuntu, and nothing when all is there.
 # clang and libclang compile RocksDB and its bindings; in the tests ffmpeg makes and reads footage, GStreamer is the camera, and
 # curl and openssl enrol.
-# With --ci also promtool, which checks metrics and alert rules; its package brings the service prometheus along.
+# With --ci also promtool, which checks metrics and alert rules; its package brings the service prometheus along; and npm, with which a
+# test gets an OpenID provider to sign in with.
 set -eu
 
 fail() {
@@ -25,6 +26,7 @@ need make make
 need openssl openssl
 need pkg-config pkg-config
 [ "${1:-}" = "--ci" ] && need promtool prometheus
+[ "${1:-}" = "--ci" ] && need npm npm
 if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1; then
     missing="$missing libclang-dev"
 fi

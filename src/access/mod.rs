@@ -33,7 +33,7 @@ pub use words::{add_account, add_client, remove};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::store::records::{AccountRecord, AuditRecord, ClassRecord, Event, RecorderKind, RecorderRecord};
+use crate::store::records::{AccountRecord, Act, AuditRecord, ClassRecord, Event, RecorderKind, RecorderRecord};
 use attempts::Attempts;
 use sessions::Sessions;
 
@@ -168,15 +168,27 @@ impl Access {
     pub fn open(store: Store, data: Option<&Path>, clock: Clock, settings: Settings) -> Result<Self> {
         let mut accounts = HashMap::new();
         for account in store.accounts() {
-            let account = account?;
-            if !account.removed {
-                accounts.insert(account.actor.clone(), account);
+            match account {
+                Ok(account) if account.removed => {}
+                Ok(account) => {
+                    accounts.insert(account.actor.clone(), account);
+                }
+                // It keeps its owner out, and nobody else.
+                Err(error) if error.kind() == Kind::Damaged => tracing::error!(%error, "an account cannot be used"),
+                Err(error) => return Err(error),
             }
         }
         let mut classes = HashMap::new();
         for class in store.classes() {
-            let class = class?;
-            classes.insert(class.recorder, class);
+            let (recorder, class) = class?;
+            let unreadable = || {
+                tracing::error!(
+                    "what was said of a recorder's footage does not read: it is sealed until it is said again"
+                );
+                let said = Act { at: 0, by: "server".to_owned(), reason: "the record is damaged".to_owned() };
+                ClassRecord { recorder, class: Class::Sealed, said }
+            };
+            classes.insert(recorder, class.unwrap_or_else(unreadable));
         }
         let provider = settings.provider.clone().map(oidc::Provider::new).transpose()?;
         let sessions = Sessions::open(store.clone(), clock.now())?;

@@ -74,7 +74,12 @@ impl Sessions {
     pub(super) fn open(store: Store, now: Micros) -> Result<Self> {
         let mut live = HashMap::new();
         for session in store.sessions() {
-            let (slot, record) = session?;
+            let (slot, record) = match session {
+                Ok(session) => session,
+                // Whoever it was signs in again.
+                Err(error) if error.kind() == Kind::Damaged => continue,
+                Err(error) => return Err(error),
+            };
             if !record.ended && now < record.ends_at {
                 live.insert(record.token, Live::new(slot, record, now));
             }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::store::engine::memory::Memory;
+use crate::store::engine::{Engine as _, Family};
 
 const BEGIN: Micros = 1_768_641_240_000_000;
 const PASSWORD: &str = "correct horse battery";
@@ -146,4 +147,28 @@ fn what_is_configured_and_what_is_said_make_the_class_together() {
     let expected = [Class::Sealed, Class::Restricted, Class::Restricted];
     assert_eq!(classes(&access), expected, "what is configured cannot be talked away");
     assert_eq!(classes(&Access::open(store, None, Clock::fixed(BEGIN), settings).unwrap()), expected);
+}
+
+#[test]
+fn a_record_that_does_not_read_keeps_nobody_else_out_and_footage_closed() {
+    let engine = Memory::default();
+    let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
+    let recorder = RecorderRecord::new(
+        RecorderKind::Officer,
+        "Astana".to_owned(),
+        "label".to_owned(),
+        crate::store::records::RecorderKey { spki: vec![1], since: BEGIN, not_after: None },
+    );
+    let mut batch = crate::store::engine::Batch::default();
+    for (family, key) in [
+        (Family::Accounts, b"account:anna".to_vec()),
+        (Family::Sessions, vec![0; 4]),
+        (Family::Classes, recorder.id.0.to_vec()),
+    ] {
+        batch.put(family, key, *b"nonsense");
+    }
+    engine.commit(&[], &batch).unwrap();
+    let access = Access::open(store, None, Clock::fixed(BEGIN), Settings::default()).unwrap();
+    assert!(!access.is_known("account:anna") && access.sessions(None).is_empty());
+    assert_eq!(access.class_of(&recorder), Class::Sealed);
 }

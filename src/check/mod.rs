@@ -28,8 +28,8 @@ use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AnnouncementRecord, AssignmentRecord, CertificateRecord, DayRecord, ExtensionRecord, HoldRecord,
-    RecorderRecord, RequestRecord, RevocationListRecord,
+    self, AccountRecord, AnnouncementRecord, AssignmentRecord, CertificateRecord, ClassRecord, DayRecord,
+    ExtensionRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -269,6 +269,9 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
     of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
+    of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
+    of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);
+    of_the_field::<ClassRecord>(store, Family::Classes, |key| keys::read_recorder(key).map(|_| ()), findings);
 }
 
 /// Certificates and revocation lists are those that their keys name.

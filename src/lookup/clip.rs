@@ -71,7 +71,9 @@ enum Selected {
 /// 404 when nothing was recorded in the range, 409 when what was recorded is damaged, 422 when the range lies in
 /// several recordings: the problem lists them.
 #[utoipa::path(get, path = "/v1/recorders/{id}/clip.mp4", tag = "footage",
-    params(("id" = String, Path, description = "Recorder"), RangeQuery),
+    params(("id" = String, Path, description = "Recorder"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it"),
+        RangeQuery),
     responses(
         (status = 200, description = "The clip", body = Vec<u8>, content_type = "video/mp4"),
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),

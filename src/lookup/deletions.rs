@@ -207,7 +207,7 @@ pub(super) async fn undo(
     let (from, to) = (time::format(range.from), time::format(range.to));
     let entry = viewer.entry(Event::Deletion, format!("undo the deletion of {recorder} from {from} to {to}"));
     state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
-    let retention = state.retention()?;
+    let retention = state.retention(&permit)?;
     let undone = permit.evidence().ask(move |_| retention.undo(recorder, range.from..range.to, days, act));
     let undone = undone.await?.ok_or_else(|| {
         Error::new(Kind::NotFound, "nothing of the range is within its seven days: it was not deleted, or it is gone")

@@ -21,9 +21,9 @@ use super::pulls::idempotency_key;
 use super::request::{self, FromJson, FromPath, recorder_id};
 use super::state::State;
 use super::time::{self, TimeRange};
-use super::viewer::{Evidence, Export, Fetch, Permit, Verb, Viewer};
+use super::viewer::{Export, Fetch, Permit, Verb, Viewer};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::export::{Bundle, Exports, Hole, Holes, Order, Ordered, Progress, Record, State as JobState};
+use crate::export::{Bundle, Hole, Holes, Order, Ordered, Progress, Record, State as JobState};
 use crate::fleet::Fleet;
 use crate::store::records::Event;
 
@@ -195,14 +195,14 @@ pub(super) async fn create(
     };
     let ids = order.recorders.iter().map(|id| recorder_id(id)).collect::<Result<Vec<_>>>()?;
     let permits = viewer.each::<Export>(&ids, "no such recorder is enrolled").await?;
-    let evidence = evidence(&permits)?;
-    let exports = exports(&state)?;
+    let permit = first(&permits)?;
+    let exports = state.exports(permit)?;
     let action =
         format!("export from {} to {} for {}", time::format(order.from), time::format(order.to), order.purpose,);
     let entry = viewer.entry(Event::Export, action);
     state.trail.write(entry.about(order.recorders.join(" ")).because(order.reason.clone())).await?;
     let key = idempotency_key(&headers)?.map(Digest::of);
-    let record = match evidence.ask(move |_| exports.order(order, key)).await? {
+    let record = match permit.evidence().ask(move |_| exports.order(order, key)).await? {
         Ordered::New(record) | Ordered::Again(record) => record,
         Ordered::OtherOrder => {
             let detail = "the idempotency key came with another request before";
@@ -220,7 +220,7 @@ pub(super) async fn create(
     security(("token" = [])))]
 pub(super) async fn list(viewer: Viewer, Shared(state): Shared<State>) -> Result<Json<ExportList>, Problem> {
     let scope = viewer.over::<Export>().await?;
-    let (all, evidence) = (exports(&state)?.list(), scope.evidence().clone());
+    let (all, evidence) = (state.exports(&scope)?.list(), scope.evidence().clone());
     let listed = evidence.ask(move |store| {
         let mut glance = scope.glance();
         let mut listed = Vec::new();
@@ -244,8 +244,8 @@ pub(super) async fn one(
     Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
 ) -> Result<Json<ExportDocument>, Problem> {
-    granted::<Export>(&viewer, &state, &id).await?;
-    let (record, progress) = exports(&state)?.get(&id)?;
+    let permits = granted::<Export>(&viewer, &state, &id).await?;
+    let (record, progress) = state.exports(first(&permits)?)?.get(&id)?;
     Ok(Json(document(record, progress)))
 }
 
@@ -260,14 +260,16 @@ pub(super) async fn cancel(
     FromPath(id): FromPath<String>,
 ) -> Result<Json<ExportDocument>, Problem> {
     let permits = granted::<Export>(&viewer, &state, &id).await?;
-    let exports = exports(&state)?;
-    let record = evidence(&permits)?.ask(move |_| exports.cancel(&id)).await?;
+    let permit = first(&permits)?;
+    let exports = state.exports(permit)?;
+    let record = permit.evidence().ask(move |_| exports.cancel(&id)).await?;
     Ok(Json(document(record, Progress::default())))
 }
 
 /// The bundle of an export: one ZIP.
 #[utoipa::path(get, operation_id = "export_bundle", path = "/v1/exports/{id}/bundle.zip", tag = "exports",
-    params(("id" = String, Path, description = "Export")),
+    params(("id" = String, Path, description = "Export"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it")),
     responses(
         (status = 200, description = "The bundle", body = Vec<u8>, content_type = "application/zip"),
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "application/zip"),
@@ -283,8 +285,8 @@ pub(super) async fn bundle(
     headers: HeaderMap,
     FromPath(id): FromPath<String>,
 ) -> Result<Response, Problem> {
-    granted::<Fetch>(&viewer, &state, &id).await?;
-    let (bundle, path) = exports(&state)?.file(&id)?;
+    let permits = granted::<Fetch>(&viewer, &state, &id).await?;
+    let (bundle, path) = state.exports(first(&permits)?)?.file(&id)?;
     // The manifest names its export and every file, so that no two bundles have the same.
     let content = Content { media_type: MEDIA_TYPE, digest: bundle.manifest, length: bundle.bytes };
     let wanted = content.wanted(&method, &headers);
@@ -314,23 +316,17 @@ async fn read(path: &std::path::Path, part: std::ops::Range<u64>) -> Result<Body
 
 /// Leave to do `V` to every recorder of an export.
 async fn granted<V: Verb>(viewer: &Viewer, state: &State, id: &str) -> Result<Vec<Permit<V>>, Problem> {
-    let there = exports(state)?.get(id).map(|(record, _)| recorders(&record)).unwrap_or_default();
-    viewer.each::<V>(&there, ABSENT).await
+    viewer.each::<V>(&state.recorders_of(id), ABSENT).await
 }
 
-/// What may be asked by whoever has leave for the recorders of an export, of which there is always one.
-fn evidence<V>(permits: &[Permit<V>]) -> Result<Evidence> {
-    let first = permits.first().map(|permit| permit.evidence().clone());
-    first.ok_or_else(|| Error::new(Kind::NotFound, ABSENT))
+/// Leave for the first recorder of an export, of which there is always one.
+fn first<V>(permits: &[Permit<V>]) -> Result<&Permit<V>> {
+    permits.first().ok_or_else(|| Error::new(Kind::NotFound, ABSENT))
 }
 
 /// The recorders of an export.
-fn recorders(record: &Record) -> Vec<RecorderId> {
+pub(super) fn recorders(record: &Record) -> Vec<RecorderId> {
     record.order.recorders.iter().filter_map(|id| recorder_id(id).ok()).collect()
-}
-
-fn exports(state: &State) -> Result<Arc<Exports>> {
-    state.exports.clone().ok_or_else(|| Error::new(Kind::Busy, "this server makes no exports"))
 }
 
 fn document(record: Record, progress: Progress) -> ExportDocument {

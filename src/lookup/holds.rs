@@ -134,7 +134,7 @@ pub(super) async fn place(
     let (from, to) = (time::format(range.from), time::format(range.to));
     let entry = viewer.entry(Event::Hold, format!("hold {recorder} from {from} to {to}"));
     state.trail.write(entry.about(recorder.to_string()).because(act.reason.clone())).await?;
-    let retention = state.retention()?;
+    let retention = state.retention(&permit)?;
     let placed = permit.evidence().ask(move |_| retention.hold(recorder, range.from..range.to, act));
     let document = document(placed.await?);
     let place = [(header::LOCATION, format!("/v1/holds/{}", document.id))];
@@ -185,7 +185,7 @@ pub(super) async fn ask(
     let permit = viewer.one::<Release>(Some(recorder), ABSENT).await?;
     let entry = viewer.entry(Event::Release, format!("ask for the release of hold {id}"));
     state.trail.write(entry.about(id.clone()).because(act.reason.clone())).await?;
-    let retention = state.retention()?;
+    let retention = state.retention(&permit)?;
     let asked = permit.evidence().ask(move |_| retention.ask_release(recorder, number, act)).await?;
     say_released(&viewer, &state, &id, &asked).await?;
     Ok(answer(asked, StatusCode::ACCEPTED))
@@ -207,7 +207,7 @@ pub(super) async fn confirm(
     let entry = viewer.entry(Event::Release, format!("confirm the release of hold {id}"));
     state.trail.write(entry.about(id.clone())).await?;
     let act = Act { at: state.clock.now(), by: viewer.actor().to_string(), reason: String::new() };
-    let retention = state.retention()?;
+    let retention = state.retention(&permit)?;
     let released = permit.evidence().ask(move |_| retention.confirm_release(recorder, number, act)).await?;
     say_released(&viewer, &state, &id, &released).await?;
     Ok(answer(released, StatusCode::OK))

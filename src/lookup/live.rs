@@ -54,7 +54,8 @@ impl Numbering {
 
 /// A playlist of what is being recorded now.
 #[utoipa::path(get, operation_id = "live_playlist", path = "/v1/recorders/{id}/live.m3u8", tag = "footage",
-    params(("id" = String, Path, description = "Recorder")),
+    params(("id" = String, Path, description = "Recorder"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it")),
     responses(
         (status = 200, description = "HLS playlist", body = String, content_type = "application/vnd.apple.mpegurl"),
         (status = "default", response = Problem)),
@@ -72,6 +73,7 @@ pub(super) async fn index(
 /// An initialisation segment (`init-{sequence}.mp4`) or a segment (`seg-{sequence}.m4s`) of the live playlist.
 #[utoipa::path(get, operation_id = "live_file", path = "/v1/recorders/{id}/live/{file}", tag = "footage",
     params(("id" = String, Path, description = "Recorder"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it"),
         ("file" = String, Path, description = "`init-{sequence}.mp4` or `seg-{sequence}.m4s`")),
     responses((status = 200, description = "The bytes as recorded", body = Vec<u8>, content_type = "video/mp4"),
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),

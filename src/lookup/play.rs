@@ -32,6 +32,7 @@ const LISTED_MAX: usize = 100_000;
 /// A playlist of a closed range.
 #[utoipa::path(get, operation_id = "playlist", path = "/v1/recorders/{id}/hls/{from}/{to}/index.m3u8", tag = "footage",
     params(("id" = String, Path, description = "Recorder"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it"),
         ("from" = String, Path, description = "Beginning, RFC 3339 UTC"),
         ("to" = String, Path, description = "End, exclusive, at most one day later")),
     responses(
@@ -52,6 +53,7 @@ pub(super) async fn index(
 /// An initialisation segment (`init-{sequence}.mp4`) or a segment (`seg-{sequence}.m4s`) of a closed range.
 #[utoipa::path(get, operation_id = "playlist_file", path = "/v1/recorders/{id}/hls/{from}/{to}/{file}", tag = "footage",
     params(("id" = String, Path, description = "Recorder"),
+        ("x-aigaq-reason" = Option<String>, Header, description = "Why; footage that is not open is shown to nobody without it"),
         ("from" = String, Path, description = "Beginning, RFC 3339 UTC"),
         ("to" = String, Path, description = "End, exclusive"),
         ("file" = String, Path, description = "`init-{sequence}.mp4` or `seg-{sequence}.m4s`")),

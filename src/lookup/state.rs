@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
+use aigaq_proto::RecorderId;
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
-use super::viewer::Behind;
+use super::viewer::{Behind, Leave};
 use crate::access::Access;
 use crate::audit::Trail;
 use crate::clock::Clock;
@@ -47,9 +48,9 @@ pub struct State {
     /// Indexes of clips.
     pub(super) clips: super::exact::Kept,
     /// Who makes exports.
-    pub(super) exports: Option<Arc<Exports>>,
+    exports: Option<Arc<Exports>>,
     /// Who holds and deletes.
-    pub(super) retention: Option<Retention>,
+    retention: Option<Retention>,
 }
 
 impl State {
@@ -105,8 +106,19 @@ impl State {
         Self { retention: Some(retention), ..self }
     }
 
-    /// Who holds and deletes.
-    pub(super) fn retention(&self) -> Result<Retention> {
+    /// Who makes exports, for those who have leave.
+    pub(super) fn exports(&self, _: &impl Leave) -> Result<Arc<Exports>> {
+        self.exports.clone().ok_or_else(|| Error::new(Kind::Busy, "this server makes no exports"))
+    }
+
+    /// The recorders of an export, for those who ask for leave; none if there is no such export.
+    pub(super) fn recorders_of(&self, export: &str) -> Vec<RecorderId> {
+        let record = self.exports.as_ref().and_then(|exports| exports.get(export).ok());
+        record.map_or_else(Vec::new, |(record, _)| super::exports::recorders(&record))
+    }
+
+    /// Who holds and deletes, for those who have leave.
+    pub(super) fn retention(&self, _: &impl Leave) -> Result<Retention> {
         self.retention.clone().ok_or_else(|| Error::new(Kind::Internal, "there is no retention"))
     }
 

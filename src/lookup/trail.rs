@@ -183,31 +183,28 @@ pub(super) async fn proof(
     FromPath(number): FromPath<u64>,
 ) -> Result<Json<AuditProof>, Problem> {
     let log = state.log;
-    let scope = viewer.over::<Audit>().await?;
-    let evidence = scope.evidence().clone();
-    let proof = evidence.ask(move |store| {
+    let theirs = move |store: &Store, scope: &Scope<Audit>| match store.audit_entry(number)? {
+        Some((stored, _)) => is_seen(store, scope, &mut scope.glance(), &records::decode(&stored, "audit")?),
+        None => Ok(true),
+    };
+    let scope = viewer.over_if(ABSENT, theirs).await?;
+    let proof = scope.evidence().ask(move |store| {
         let absent = || Error::new(Kind::NotFound, ABSENT);
         let (stored, leaf) = store.audit_entry(number)?.ok_or_else(absent)?;
         let record: AuditRecord = records::decode(&stored, "audit")?;
-        if !is_seen(store, &scope, &mut scope.glance(), &record)? {
-            return Ok(None);
-        }
         let leaf =
             leaf.ok_or_else(|| Error::new(Kind::Busy, "the entry is not in the log yet: ask again in a second"))?;
         let of_log = receipt::entry(&statement::digest(&stored), record.at);
         let proof = log.tlog_proof(&of_log, leaf.log_index, &log.tree_with(leaf.log_index)?)?;
-        Ok(Some(AuditProof {
+        Ok(AuditProof {
             number,
             entry: BASE64.encode(&stored),
             leaf: BASE64.encode(&of_log),
             log_index: leaf.log_index,
             proof,
-        }))
+        })
     });
-    match proof.await? {
-        Some(proof) => Ok(Json(proof)),
-        None => Err(viewer.absent(ABSENT).await),
-    }
+    Ok(Json(proof.await?))
 }
 
 /// Whether an entry is for the one who asks: for whoever audits the whole site each that is about no recorder which is kept from them,

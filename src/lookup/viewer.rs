@@ -30,8 +30,8 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event, LinkRecord};
 
 pub(super) use permit::{
-    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Permit, Pull, Release, Report, Revoke,
-    Scope, Undo, Verb, Watch,
+    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Leave, Permit, Pull, Release, Report,
+    Revoke, Scope, Undo, Verb, Watch,
 };
 
 /// Questions that may be with the store at once; others wait their turn.

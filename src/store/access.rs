@@ -3,6 +3,8 @@
 //! An account is written with the audit entry that says so, both or neither. Nothing is ever removed: an account that is gone says
 //! so, a session that is over leaves its slot to another one.
 
+use aigaq_proto::RecorderId;
+
 use super::engine::{Batch, Direction, Family};
 use super::records::{self, AccountRecord, AuditRecord, ClassRecord, SessionRecord};
 use super::{Store, keys};
@@ -45,10 +47,12 @@ impl Store {
         self.engine().commit(&[], &batch)
     }
 
-    /// What was said of that, by recorder.
-    pub fn classes(&self) -> impl Iterator<Item = Result<ClassRecord>> + '_ {
-        self.scan(Family::Classes, keys::everything(), Direction::Forward)
-            .map(|entry| records::decode(&entry?.1, "classes"))
+    /// What was said of that, by recorder; `None` where it does not read.
+    pub fn classes(&self) -> impl Iterator<Item = Result<(RecorderId, Option<ClassRecord>)>> + '_ {
+        self.scan(Family::Classes, keys::everything(), Direction::Forward).map(|entry| {
+            let (key, value) = entry?;
+            Ok((keys::read_recorder(&key)?, records::decode(&value, "classes").ok()))
+        })
     }
 
     /// What is in the slots, those that are over among them.

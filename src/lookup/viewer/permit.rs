@@ -41,6 +41,12 @@ macro_rules! verbs {
 }
 verbs! { Find Watch Pull Hold Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
 
+/// That something was granted, and is written down: what evidence and deeds are handed out against.
+pub(in crate::lookup) trait Leave {}
+
+impl<V> Leave for Permit<V> {}
+impl<V> Leave for Scope<V> {}
+
 /// Leave to do `V` to one recorder.
 pub(in crate::lookup) struct Permit<V> {
     record: Arc<RecorderRecord>,
@@ -234,6 +240,25 @@ impl Viewer {
         self.scope(self.who.grants.allow_somewhere(V::VERB), ROLE).await
     }
 
+    /// The same for one thing that is not of one recorder: `sees` blocks and says whether it is theirs, also of one that is not there.
+    ///
+    /// # Errors
+    /// As [`Viewer::over`], those of `sees`, and 404 with `absent` if it is not theirs.
+    pub(in crate::lookup) async fn over_if<V: Verb>(
+        &self,
+        absent: &'static str,
+        sees: impl FnOnce(&Store, &Scope<V>) -> Result<bool> + Send + 'static,
+    ) -> Result<Scope<V>, Problem> {
+        if !self.who.grants.allow_somewhere(V::VERB) {
+            return Err(self.forbid(self.asked.clone(), "their roles do not allow it", ROLE).await);
+        }
+        let scope = self.of_departments::<V>();
+        if !self.evidence.ask(move |store| sees(store, &scope)).await? {
+            return Err(self.absent(absent).await);
+        }
+        self.over().await
+    }
+
     /// Leave to do `V` to the whole site.
     ///
     /// # Errors
@@ -261,8 +286,13 @@ impl Viewer {
             return Err(self.forbid(self.asked.clone(), "their roles do not allow it", told).await);
         }
         self.trail.write(self.asked.clone()).await?;
+        Ok(self.of_departments())
+    }
+
+    /// What they may, whether it is written down yet or not.
+    fn of_departments<V>(&self) -> Scope<V> {
         let (grants, access) = (self.who.grants.clone(), self.access.clone());
-        Ok(Scope { grants, access, evidence: self.evidence.clone(), verb: PhantomData })
+        Scope { grants, access, evidence: self.evidence.clone(), verb: PhantomData }
     }
 
     /// Whether what was granted would be with this class, too.
