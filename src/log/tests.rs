@@ -257,3 +257,25 @@ fn a_key_file_whose_halves_do_not_belong_together_is_refused() {
     std::fs::write(dir.path().join("log.key"), mixed).unwrap();
     assert_eq!(Identity::load_or_create(dir.path()).unwrap_err().kind(), Kind::Invalid);
 }
+
+#[test]
+fn every_tree_is_shown_to_continue_every_smaller_one_and_no_other_proof_does() {
+    let store = Store::memory();
+    let mut log = Log::open(store.clone(), Identity::ephemeral().unwrap(), None).unwrap();
+    grow(&store, &mut log, 20);
+    let reader = log.reader();
+    for size in 1..=20 {
+        let tree = reader.tree(size).unwrap();
+        for old in 1..=size {
+            let before = reader.root(old).unwrap();
+            let proof = reader.prove_consistency(old, &tree).unwrap();
+            receipt::verify_consistency(old, &before, &proof, size, &tree.root).unwrap();
+            let wrong = Digest::of(b"another tree");
+            assert!(receipt::verify_consistency(old, &wrong, &proof, size, &tree.root).is_err(), "{old} of {size}");
+            assert!(receipt::verify_consistency(old, &before, &proof, size, &wrong).is_err(), "{old} of {size}");
+            assert!(receipt::verify_consistency(0, &before, &proof, size, &tree.root).is_err());
+            let longer: Vec<_> = proof.iter().copied().chain([wrong]).collect();
+            assert!(receipt::verify_consistency(old, &before, &longer, size, &tree.root).is_err(), "{old} of {size}");
+        }
+    }
+}

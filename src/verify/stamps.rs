@@ -20,6 +20,9 @@ use crate::timestamp::{REPLY_BYTES_MAX, Token};
 /// Most stamps that are looked at.
 const STAMPS_MAX: usize = 16;
 
+/// Stamps that hold, and files that do not.
+pub(super) type Found = (Vec<TimeStamp>, Vec<(String, Fault)>);
+
 /// The time stamps of the bundle, and what is wrong with their files.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub(super) fn check(
     log: &LogKey,
     tree: Option<Tree>,
     trust: Option<&Trust>,
-) -> Result<(Vec<TimeStamp>, Vec<(String, Fault)>)> {
+) -> Result<Found> {
     let named = |path: &String| path.strip_prefix(bundle::TIMESTAMPS)?.strip_suffix(".tsr")?.parse::<u64>().ok();
     let (mut stamps, mut faults) = (Vec::new(), Vec::new());
     for size in files.keys().filter_map(named).take(STAMPS_MAX) {
