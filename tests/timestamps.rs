@@ -290,6 +290,18 @@ async fn the_log_is_stamped_and_stays_so_over_a_restart() {
     assert_eq!(site.stamped(size).await, stamp);
     assert!(site.server.terminate().success());
     site.stop.cancel();
+
+    let check = || Command::new(support::process::AIGAQ).args(["check", "--data"]).arg(&data).output().unwrap();
+    let output = check();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("time stamps   "), "{said}");
+    let kept = std::fs::read_dir(data.join("timestamps")).unwrap().next().unwrap().unwrap();
+    let mut bytes = std::fs::read(kept.path()).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(kept.path(), bytes).unwrap();
+    let output = check();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success() && said.contains(kept.file_name().to_str().unwrap()), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,6 +72,8 @@ pub struct Report {
     pub log_entries: u64,
     /// Size of the tree of the newest checkpoint, if there is one.
     pub checkpoint: Option<u64>,
+    /// Time stamps over its checkpoints.
+    pub timestamps: u64,
     /// What could not be checked, by its kind, because something that it depends on could not be read.
     pub not_checked: BTreeMap<&'static str, u64>,
     /// What does not hold.
@@ -105,6 +107,9 @@ impl fmt::Display for Report {
         match self.checkpoint {
             Some(size) => writeln!(f, "log           {} entries, checkpoint at {size}", self.log_entries)?,
             None => writeln!(f, "log           {} entries, no checkpoint file", self.log_entries)?,
+        }
+        if self.timestamps > 0 {
+            writeln!(f, "time stamps   {}", self.timestamps)?;
         }
         for (what, count) in &self.not_checked {
             writeln!(f, "not checked   {count} {what}")?;

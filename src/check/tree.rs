@@ -26,7 +26,7 @@ pub(super) struct Log<'a> {
     tiles: HashMap<u64, Vec<u8>>,
 }
 
-/// Checks the log by itself and against the newest checkpoint in `dir`.
+/// Checks the log by itself, and the newest checkpoint and the time stamps in `dir` against it.
 ///
 /// # Errors
 /// When not even its size can be told.
@@ -44,6 +44,13 @@ pub(super) fn check<'a>(
         findings.not_checked("hashes of entries", size - reached);
     }
     findings.report.checkpoint = findings.keep("log", "checkpoint", newest_checkpoint(&reader, dir)).flatten();
+    if let Some((good, bad)) = findings.keep("log", "timestamps", reader.check_stamps(dir)) {
+        findings.report.timestamps = good;
+        for path in bad {
+            let text = format!("{} is no time stamp over this log", path.display());
+            findings.keep::<()>("log", "timestamps", Err(Error::new(Kind::Damaged, text)));
+        }
+    }
     rows(store, size, findings);
     let claimed = vec![false; usize::try_from(size).unwrap_or_default()];
     Ok(Log { store, size, claimed, tiles: HashMap::new() })

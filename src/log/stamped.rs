@@ -61,16 +61,7 @@ impl Stamped {
         let dir = dir.join(DIR);
         let unusable = || format!("cannot use {}", dir.display());
         fs::create_dir_all(&dir).context(Kind::Internal, unusable())?;
-        for entry in fs::read_dir(&dir).context(Kind::Internal, unusable())? {
-            let path = entry.context(Kind::Internal, unusable())?.path();
-            let named = path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
-            let named = named.and_then(|(size, at)| Some((size.parse().ok()?, at.parse().ok()?)));
-            match named.filter(|_| path.extension().is_some_and(|extension| extension == "tsr")) {
-                Some((size, at)) => drop(self.all().insert(size, at)),
-                // A draft that a crash left, or nothing of ours.
-                None => tracing::debug!(path = %path.display(), "no time stamp"),
-            }
-        }
+        *self.all() = named(&dir)?;
         let _ = self.0.dir.set(dir);
         Ok(())
     }
@@ -93,9 +84,7 @@ impl Stamped {
     }
 
     fn answer(&self, size: u64, at: Micros) -> Option<Vec<u8>> {
-        let path = path(self.0.dir.get()?, size, at);
-        let answer = fs::read(path).ok();
-        answer.filter(|answer| answer.len() <= REPLY_BYTES_MAX)
+        read(&path(self.0.dir.get()?, size, at))
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Micros>> {
@@ -118,17 +107,41 @@ impl Reader {
             if size > self.size()? {
                 break;
             }
-            let tree = self.tree(size)?;
-            let read = |answer: Vec<u8>| {
-                let imprint = Digest::of(tree.checkpoint.as_bytes()).0;
-                Token::read(&answer, &imprint).ok().map(|token| (token, answer))
-            };
-            if let Some((token, answer)) = self.stamped.answer(size, at).and_then(read) {
-                return Ok(Some(Stamp { tree, token, answer }));
+            if let Some(stamp) = self.read_stamp(size, self.stamped.answer(size, at))? {
+                return Ok(Some(stamp));
             }
             tracing::warn!(size, "a time stamp does not read, or is over another checkpoint");
         }
         Ok(None)
+    }
+
+    /// Looks at every time stamp that is kept in the data directory `dir`: how many hold, and the files of those that do not. Changes
+    /// nothing; blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the directory cannot be read.
+    pub fn check_stamps(&self, dir: &Path) -> Result<(u64, Vec<PathBuf>)> {
+        let dir = dir.join(DIR);
+        let (mut good, mut bad) = (0, Vec::new());
+        if !dir.exists() {
+            return Ok((good, bad));
+        }
+        for (size, at) in named(&dir)? {
+            let path = path(&dir, size, at);
+            match self.read_stamp(size, read(&path)) {
+                Ok(Some(_)) => good += 1,
+                _ => bad.push(path),
+            }
+        }
+        Ok((good, bad))
+    }
+
+    /// The time stamp over the tree with `size` entries that an answer is; `None` if it is none.
+    fn read_stamp(&self, size: u64, answer: Option<Vec<u8>>) -> Result<Option<Stamp>> {
+        let tree = self.tree(size)?;
+        let imprint = Digest::of(tree.checkpoint.as_bytes()).0;
+        let token = answer.as_deref().and_then(|answer| Token::read(answer, &imprint).ok());
+        Ok(token.zip(answer).map(|(token, answer)| Stamp { tree, token, answer }))
     }
 
     /// What is stamped.
@@ -136,6 +149,27 @@ impl Reader {
     pub fn stamped(&self) -> &Stamped {
         &self.stamped
     }
+}
+
+/// What the files in `dir` are called: tree sizes and times.
+fn named(dir: &Path) -> Result<BTreeMap<u64, Micros>> {
+    let unusable = || format!("cannot read {}", dir.display());
+    let mut named = BTreeMap::new();
+    for entry in fs::read_dir(dir).context(Kind::Internal, unusable())? {
+        let path = entry.context(Kind::Internal, unusable())?.path();
+        let name = path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
+        let name = name.and_then(|(size, at)| Some((size.parse().ok()?, at.parse().ok()?)));
+        match name.filter(|_| path.extension().is_some_and(|extension| extension == "tsr")) {
+            Some((size, at)) => drop(named.insert(size, at)),
+            // A draft that a crash left, or nothing of ours.
+            None => tracing::debug!(path = %path.display(), "no time stamp"),
+        }
+    }
+    Ok(named)
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok().filter(|answer| answer.len() <= REPLY_BYTES_MAX)
 }
 
 fn path(dir: &Path, size: u64, at: Micros) -> PathBuf {
