@@ -10,6 +10,8 @@ mod chain;
 mod class;
 #[path = "api/document.rs"]
 mod document;
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/exports.rs"]
 mod exports;
 #[path = "api/field.rs"]

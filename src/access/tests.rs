@@ -104,21 +104,21 @@ async fn a_name_that_nobody_has_takes_as_long_as_one_that_somebody_has() {
     let site = site();
     add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
     let secret = add_client(site.dir.path(), "dispatch", operator()).unwrap();
-    // The least of some is what the work itself takes, whatever else the machine does.
-    let least = async |name: &str| {
-        let mut least = Duration::MAX;
-        for round in 0..5 {
+    // The least of some is what the work itself takes, whatever else the machine does; of how many, depends on that.
+    let mut least = [f64::MAX; 3];
+    for round in 0..60 {
+        for (name, least) in ["anna", "nobody", "dispatch"].into_iter().zip(&mut least) {
             site.clock.set(site.clock.now() + 60_000_000 + round);
             let began = Instant::now();
             assert!(matches!(site.access.person(name, secret.clone(), None).await, Err(Refused::Wrong)));
-            least = least.min(began.elapsed());
+            *least = least.min(began.elapsed().as_secs_f64());
         }
-        least.as_secs_f64()
-    };
-    let (known, unknown, service) = (least("anna").await, least("nobody").await, least("dispatch").await);
-    for other in [unknown, service] {
-        assert!((0.5..2.0).contains(&(other / known)), "{known} s for a name that is there, {other} s for another");
+        let [known, others @ ..] = least;
+        if round >= 5 && others.iter().all(|other| (0.5..2.0).contains(&(other / known))) {
+            return;
+        }
     }
+    panic!("seconds for a name that is there, one that is not, and a service: {least:?}");
 }
 
 #[test]

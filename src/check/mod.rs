@@ -29,7 +29,7 @@ use crate::log::Identity;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
     self, AccountRecord, AnnouncementRecord, AssignmentRecord, CertificateRecord, ClassRecord, DayRecord,
-    ExtensionRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
+    ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -220,6 +220,7 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Accounts => Ok(String::from_utf8_lossy(key).into_owned()),
         Family::Sessions => keys::read_session(key).map(|slot| format!("session {slot}")),
         Family::Days => keys::read_day(key).map(|day| format!("day {day}")),
+        Family::Feed => keys::read_u64(key, "feed").map(|slot| format!("slot {slot} of the feed")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -273,6 +274,7 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     of_the_field::<ExtensionRecord>(store, Family::Extensions, |key| keys::read_extension(key).map(|_| ()), findings);
     of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
     of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
+    of_the_field::<FeedRecord>(store, Family::Feed, |key| keys::read_u64(key, "feed").map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);

@@ -13,10 +13,10 @@ use aigaq_proto::message::{Progress, SpoolSummary};
 use aigaq_proto::{Micros, RecorderId, Sequence, SequenceRange};
 use tokio::sync::watch;
 
-use super::{Fleet, lock};
+use super::{Fleet, Goings, lock};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::records::{AnnouncementRecord, ClockOffset};
+use crate::store::records::{AnnouncementRecord, ClockOffset, Occurrence};
 
 /// Least time between two writes of one recorder's announcements, microseconds.
 const WRITE_EVERY_US: Micros = 30_000_000;
@@ -142,14 +142,22 @@ impl Live {
         self.state().sessions
     }
 
-    pub(super) fn count_session(&self) {
+    /// One more session; `goings` is told of the first.
+    pub(super) fn count_session(&self, goings: &Goings, now: Micros) {
         let mut state = self.state();
         state.sessions = state.sessions.saturating_add(1);
+        if state.sessions == 1 {
+            goings.note(now, self.recorder, Occurrence::Connected);
+        }
     }
 
-    fn leave(&self) {
+    /// One session less; `goings` is told of the last.
+    fn leave(&self, goings: &Goings, now: Micros) {
         let mut state = self.state();
         state.sessions = state.sessions.saturating_sub(1);
+        if state.sessions == 0 {
+            goings.note(now, self.recorder, Occurrence::Disconnected);
+        }
         // Sequences that were sent and came to nothing.
         state.dirty |= state.record.reserved > state.written_reserved.max(state.stored);
     }
@@ -263,7 +271,8 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.live.leave();
+        let shared = &self.fleet.shared;
+        self.live.leave(&shared.goings, shared.clock.now());
     }
 }
 

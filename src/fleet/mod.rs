@@ -20,13 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aigaq_proto::message::SpoolSummary;
-use aigaq_proto::{RecorderId, Sequence};
+use aigaq_proto::{Micros, RecorderId, Sequence};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Context as _, Kind, Result};
-use crate::store::Store;
-use crate::store::records::{AnnouncementRecord, ClockOffset};
+use crate::store::records::{AnnouncementRecord, ClockOffset, Occurrence};
+use crate::store::{Happening, Store};
 
 pub use assignments::{Assigned, Assignment};
 pub use live::{Live, Seat};
@@ -37,6 +37,8 @@ pub use requests::{Order, Ordered};
 pub const TICK: Duration = Duration::from_secs(1);
 /// Announcements that share one sync at most.
 const WRITTEN_AT_ONCE: usize = 1_000;
+/// Comings and goings that wait for a tick at most; more are not told of.
+const GOINGS_MAX: usize = 65_536;
 
 /// What is known of recorders in the field. Cheap to clone; every clone is the same. What blocks says so.
 #[derive(Clone)]
@@ -50,8 +52,27 @@ struct Shared {
     /// The connected recorders, and those that left with something unwritten.
     live: Mutex<HashMap<RecorderId, Arc<Live>>>,
     requests: Requests,
+    goings: Goings,
     /// Held while an assignment is decided and written: overlaps are found by reading.
     assigning: Mutex<()>,
+}
+
+/// Who came and went and is not in the feed yet, in order.
+#[derive(Default)]
+struct Goings(Mutex<Vec<Happening>>);
+
+impl Goings {
+    /// Called with the recorder's state locked, so that its coming and going have their order.
+    fn note(&self, now: Micros, recorder: RecorderId, what: Occurrence) {
+        let mut goings = lock(&self.0);
+        if goings.len() < GOINGS_MAX {
+            goings.push((now, Some(recorder), what));
+        }
+    }
+
+    fn take(&self) -> Vec<Happening> {
+        std::mem::take(&mut *lock(&self.0))
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,7 +86,14 @@ impl Fleet {
     /// Those of the store.
     pub fn open(store: Store, clock: Clock) -> Result<Self> {
         let requests = Requests::load(&store, clock.now())?;
-        let shared = Shared { store, clock, live: Mutex::default(), requests, assigning: Mutex::default() };
+        let shared = Shared {
+            store,
+            clock,
+            live: Mutex::default(),
+            requests,
+            goings: Goings::default(),
+            assigning: Mutex::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -137,6 +165,7 @@ impl Fleet {
         for recorder in self.shared.requests.sweep(&self.shared.store, self.shared.clock.now(), last)? {
             self.wake(recorder);
         }
+        self.shared.store.happen(&self.shared.goings.take())?;
         let now = self.shared.clock.now();
         self.shared.requests.forget(&self.shared.store, now)?;
         let due: Vec<Arc<Live>> =
@@ -158,7 +187,7 @@ impl Fleet {
     /// The entry of a recorder, with one more session counted in it.
     fn live(&self, recorder: RecorderId) -> Result<Arc<Live>> {
         let counted = |live: &Arc<Live>| {
-            live.count_session();
+            live.count_session(&self.shared.goings, self.shared.clock.now());
             Arc::clone(live)
         };
         if let Some(live) = lock(&self.shared.live).get(&recorder) {

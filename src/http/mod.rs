@@ -25,6 +25,10 @@ pub use rate::{Rate, Rates};
 pub use serve::{serve, serve_within};
 pub use tls::{with_clients, without_clients};
 
+/// Says of a response, as an extension, that its body has no end: it is followed, and between its parts there is nothing to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Followed;
+
 /// Where a request came from, without the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source(pub IpAddr);

@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 
 use super::limits::{Seat, Sources};
 use super::traffic::{Answering, Counted, Traffic};
-use super::{Certificates, Limits, Rate, Rates, Source};
+use super::{Certificates, Followed, Limits, Rate, Rates, Source};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Streams at once on one HTTP/2 connection.
@@ -172,7 +172,11 @@ where
         }
         of_answers.asked();
         let (answer, traffic) = (router.clone().oneshot(request), Arc::clone(&of_answers));
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Answering::new(body, traffic))) }
+        async move {
+            let answer = answer.await?;
+            let endless = answer.extensions().get::<Followed>().is_some();
+            Ok::<_, Infallible>(answer.map(|body| Answering::new(body, traffic, endless)))
+        }
     });
     let builder = builder(&peer.limits);
     let io = TokioIo::new(Counted::new(stream, Arc::clone(&traffic)));

@@ -36,6 +36,7 @@ pub(super) struct Traffic {
     asked: AtomicU64,
     blocked: AtomicBool,
     answering: AtomicUsize,
+    following: AtomicUsize,
 }
 
 impl Traffic {
@@ -58,7 +59,8 @@ impl Traffic {
             let now = self.moved();
             let taken = (now.written - before.written).saturating_sub(now.read - before.read);
             slow = if was_owing && self.owing() && taken < SLOW_BYTES { slow + 1 } else { 0 };
-            idle = if now.asked == before.asked && !self.owing() { idle + 1 } else { 0 };
+            let follows = self.following.load(Ordering::Relaxed) > 0;
+            idle = if now.asked == before.asked && !self.owing() && !follows { idle + 1 } else { 0 };
             before = now;
             if slow == SLOW_LOOKS_MAX {
                 return "it does not read its answer";
@@ -147,23 +149,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     }
 }
 
-/// An answer's body, known to the watch as long as it has not gone out.
+/// An answer's body, known to the watch as long as it has not gone out. One without an end is owed nothing between its parts.
 pub(super) struct Answering {
     body: Body,
     traffic: Arc<Traffic>,
+    endless: bool,
 }
 
 impl Answering {
     /// The body of an answer on the connection with this traffic.
-    pub(super) fn new(body: Body, traffic: Arc<Traffic>) -> Self {
-        traffic.answering.fetch_add(1, Ordering::Relaxed);
-        Self { body, traffic }
+    pub(super) fn new(body: Body, traffic: Arc<Traffic>, endless: bool) -> Self {
+        let answering = Self { body, traffic, endless };
+        answering.count().fetch_add(1, Ordering::Relaxed);
+        answering
+    }
+
+    fn count(&self) -> &AtomicUsize {
+        if self.endless { &self.traffic.following } else { &self.traffic.answering }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.traffic.answering.fetch_sub(1, Ordering::Relaxed);
+        self.count().fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -200,7 +208,7 @@ mod tests {
     async fn a_peer_that_does_not_read_is_given_up() {
         let traffic = Arc::new(Traffic::default());
         traffic.read.store(100, Ordering::Relaxed);
-        let _owed = Answering::new(Body::empty(), Arc::clone(&traffic));
+        let _owed = Answering::new(Body::empty(), Arc::clone(&traffic), false);
         assert_eq!(traffic.stalls(&Limits::default()).await, "it does not read its answer");
     }
 
@@ -231,9 +239,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_who_follows_may_wait_for_the_next_part_but_must_read_it() {
+        let traffic = Arc::new(Traffic::default());
+        let _followed = Answering::new(Body::empty(), Arc::clone(&traffic), true);
+        assert_eq!(reason(&traffic, 100, 100, 0).await, None);
+        traffic.blocked.store(true, Ordering::Relaxed);
+        assert_eq!(reason(&traffic, 100, 100, 0).await, Some("it does not read its answer"));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_answers_to_pings_are_no_reading() {
         let traffic = Arc::new(Traffic::default());
-        let _owed = Answering::new(Body::empty(), Arc::clone(&traffic));
+        let _owed = Answering::new(Body::empty(), Arc::clone(&traffic), false);
         assert_eq!(reason(&traffic, 17_000, 17_100, 0).await, Some("it does not read its answer"));
         assert_eq!(reason(&traffic, 100, 1_000, 0).await, None);
     }

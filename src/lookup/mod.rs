@@ -16,6 +16,7 @@ mod content;
 mod coverage;
 mod dark;
 mod deletions;
+mod events;
 mod exact;
 mod explain;
 mod exports;

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, class, clip, coverage, deletions, exports, holds, live, log, play, proof, provider, pulls,
-    recorders, reports, revocation, scrub, sessions, sign_in, trail,
+    State, assignments, class, clip, coverage, deletions, events, exports, holds, live, log, play, proof, provider,
+    pulls, recorders, reports, revocation, scrub, sessions, sign_in, trail,
 };
 
 /// What the document says of the whole.
@@ -35,6 +35,7 @@ use super::{
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
         (name = "exports", description = "Footage with everything that proves it, as one file"),
         (name = "retention", description = "What is held, what is deleted and why, and what comes back"),
+        (name = "events", description = "What happens, as it happens"),
         (name = "reports", description = "Sums over a day of the site"),
         (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
         (name = "api", description = "This document")
@@ -71,6 +72,7 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(deletions::undo))
         .routes(routes!(trail::list))
         .routes(routes!(trail::proof))
+        .routes(routes!(events::follow))
         .routes(routes!(reports::dark))
         .routes(routes!(play::index))
         .routes(routes!(play::file))

@@ -1,11 +1,12 @@
 //! What the handlers share. Handlers see the log and the clock; the store they reach only through a
 //! [`Viewer`](super::viewer::Viewer).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use aigaq_proto::RecorderId;
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::Metrics;
 use super::viewer::{Behind, Leave};
@@ -47,6 +48,12 @@ pub struct State {
     pub(super) registry: Option<Arc<Registry>>,
     /// Indexes of clips.
     pub(super) clips: super::exact::Kept,
+    /// Who was dark at the last look; nothing before the first.
+    pub(super) dark: Arc<Mutex<Option<super::watch::Dark>>>,
+    /// One permit for each event stream.
+    pub(super) streams: Arc<Semaphore>,
+    /// When it is cancelled, answers without an end come to one.
+    pub(super) closing: CancellationToken,
     /// Who makes exports.
     exports: Option<Arc<Exports>>,
     /// Who holds and deletes.
@@ -81,6 +88,9 @@ impl State {
             import: Arc::new(|| Ok(())),
             registry: None,
             clips: super::exact::Kept::default(),
+            dark: Arc::default(),
+            streams: Arc::new(Semaphore::new(super::events::STREAMS_MAX)),
+            closing: CancellationToken::new(),
             exports: None,
             retention: None,
         })
@@ -92,6 +102,12 @@ impl State {
     pub fn with_registry(self, registry: Arc<Registry>) -> Self {
         let of_import = Arc::clone(&registry);
         Self { import: Arc::new(move || of_import.import().map(|_| ())), registry: Some(registry), ..self }
+    }
+
+    /// The same until `closing`: answers without an end come to one then.
+    #[must_use]
+    pub fn until(self, closing: CancellationToken) -> Self {
+        Self { closing, ..self }
     }
 
     /// The same with exports.

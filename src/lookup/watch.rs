@@ -6,6 +6,7 @@
 //! others share a label.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use aigaq_proto::limits::DURATION_US_MAX;
@@ -19,9 +20,9 @@ use super::state::State;
 use super::time::TimeRange;
 use crate::error::{Kind, Result};
 use crate::fleet::Fleet;
-use crate::store::Store;
 use crate::store::engine::Direction;
-use crate::store::records::TimelineKind;
+use crate::store::records::{Occurrence, TimelineKind};
+use crate::store::{Happening, Store};
 
 /// How often it is looked.
 pub const EVERY: Duration = Duration::from_secs(60);
@@ -63,10 +64,28 @@ pub async fn watch(state: State, every: Duration, shutdown: CancellationToken) -
 /// Those of the store.
 pub async fn count_dark(state: &State) -> Result<()> {
     let (fleet, now) = (state.fleet.clone(), state.clock.now());
-    let seen = state.behind.count(move |store| look(store, &fleet, now)).await?;
+    let before = state.dark.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let seen = state.behind.count(move |store| {
+        let seen = look(store, &fleet, now)?;
+        before.map_or(Ok(()), |before| store.happen(&changes(&before, &seen.recorders, now)))?;
+        Ok(seen)
+    });
+    let seen = seen.await?;
+    *state.dark.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen.recorders.clone());
     seen.show(&state.metrics);
     state.metrics.requests_open.set(i64::try_from(state.fleet.open_requests()).unwrap_or(i64::MAX));
     Ok(())
+}
+
+/// Dark recorders, and why.
+pub(super) type Dark = BTreeMap<RecorderId, &'static str>;
+
+/// What those who watch are told: who has become dark, or is for another reason, and who no longer is.
+fn changes(before: &Dark, now_dark: &Dark, now: Micros) -> Vec<Happening> {
+    let dark = now_dark.iter().filter(|(id, reason)| before.get(id) != Some(reason));
+    let dark = dark.map(|(id, reason)| (now, Some(*id), Occurrence::Dark { reason: (*reason).to_owned() }));
+    let light = before.keys().filter(|id| !now_dark.contains_key(id)).map(|id| (now, Some(*id), Occurrence::Light));
+    dark.chain(light).collect()
 }
 
 /// What was seen.
@@ -74,6 +93,8 @@ pub async fn count_dark(state: &State) -> Result<()> {
 struct Seen {
     /// Dark recorders by department and reason.
     dark: BTreeMap<(String, &'static str), i64>,
+    /// Each of them, and why.
+    recorders: Dark,
     /// Bytes that wait on devices, by department.
     backlog: BTreeMap<String, u64>,
 }
@@ -113,6 +134,7 @@ fn look(store: &Store, fleet: &Fleet, now: Micros) -> Result<Seen> {
         let theirs = now.saturating_add_signed(offset_us);
         let Some(reason) = dark(store, fleet, record.id, theirs)? else { continue };
         *seen.dark.entry((department, reason)).or_default() += 1;
+        seen.recorders.insert(record.id, reason);
     }
     Ok(seen)
 }

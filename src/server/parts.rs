@@ -27,7 +27,7 @@ use crate::log::witness::Witnesses;
 use crate::log::{Identity, Log, Reader, StampSettings, Stamps, witness};
 use crate::retention::{self, Retention};
 use crate::scrub::{self, Scrub};
-use crate::store::records::{AuditRecord, Event, RecorderKind};
+use crate::store::records::{AuditRecord, Event, Occurrence, RecorderKind};
 use crate::store::{self, Store};
 use crate::{http, log, lookup, metrics};
 
@@ -87,6 +87,7 @@ impl Opened {
         let store = open(&data.join(store::DIR), &store_settings(config))?;
         metrics::register_space(&metrics, store.clone())?;
         say_configuration(&store, config, &clock)?;
+        store.happen(&[(clock.now(), None, Occurrence::Started)])?;
         let log = Log::open(store.clone(), identity, Some(data))?;
         let reader = log.reader();
         let registry = Arc::new(Registry::open(store.clone(), data, clock.clone())?);

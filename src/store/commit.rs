@@ -10,10 +10,11 @@ use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId};
 use bytes::Bytes;
 
 use super::engine::{Batch, Family, NewBody};
+use super::feed::Happening;
 use super::policy::{Rule, day_of};
 use super::records::{
     self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
-    Owner, QuarantineRecord, RecorderRecord,
+    Occurrence, Owner, QuarantineRecord, RecorderRecord,
 };
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
 use crate::error::{Error, Kind, Result};
@@ -90,6 +91,8 @@ struct Cut<'a> {
     batch: Batch,
     /// Marks that keep footage longer.
     claims: u64,
+    /// What those who watch are told.
+    happened: Vec<Happening>,
 }
 
 impl Cut<'_> {
@@ -142,6 +145,11 @@ impl Cut<'_> {
 
     fn link(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, mut record, payload, .. } = link;
+        if let Content::Mark { category, note, .. } = &header.content {
+            let (sequence, captured_at) = (header.sequence, header.captured_at);
+            let what = Occurrence::Mark { sequence, captured_at, category: category.clone(), note: note.clone() };
+            self.happened.push((record.received_at, Some(header.recorder), what));
+        }
         let owner = Owner::Link(header.sequence);
         record.body =
             self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
@@ -159,6 +167,8 @@ impl Cut<'_> {
 
     fn fork(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, digest, mut record, payload } = link;
+        let what = Occurrence::Fork { sequence: header.sequence, digest };
+        self.happened.push((record.received_at, Some(header.recorder), what));
         let owner = Owner::Fork(header.sequence, digest);
         record.body =
             self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
@@ -170,6 +180,8 @@ impl Cut<'_> {
     fn quarantined(&mut self, index: usize, quarantined: NewQuarantine) -> Result<()> {
         let NewQuarantine { recorder, mut record, payload } = quarantined;
         let index = u32::try_from(index).map_err(|_| wrong("has too many quarantined links"))?;
+        let what = Occurrence::Quarantined { reason: record.reason, commit: self.number, index };
+        self.happened.push((record.received_at, Some(recorder), what));
         let owner = Owner::Quarantined(self.number, index);
         record.body = self.place((recorder, 0), owner, payload, record.received_at, true)?;
         let key = keys::quarantine(recorder, self.number, index);
@@ -203,7 +215,8 @@ impl Store {
         let Commit { number, links, forks, quarantined, heads, statements, log_rows, log_size } = commit;
         let mut writing = self.writing();
         let number = number.max(self.next_commit());
-        let mut cut = Cut { store: self, number, bodies: Vec::new(), batch: Batch::default(), claims: 0 };
+        let mut cut =
+            Cut { store: self, number, bodies: Vec::new(), batch: Batch::default(), claims: 0, happened: Vec::new() };
         links.into_iter().try_for_each(|link| cut.link(link))?;
         forks.into_iter().try_for_each(|link| cut.fork(link))?;
         quarantined.into_iter().enumerate().try_for_each(|(index, link)| cut.quarantined(index, link))?;
@@ -218,7 +231,11 @@ impl Store {
         cut.batch.put(Family::Meta, keys::META_LAST_COMMIT, number.to_be_bytes());
         cut.batch.put(Family::Meta, keys::META_LOG_SIZE, log_size.to_be_bytes());
         cut.bodies.sort_unstable_by_key(|body| body.key);
+        let numbered = self.number(&cut.happened, &mut cut.batch)?;
         self.inner.engine.commit(&cut.bodies, &cut.batch)?;
+        if let Some(numbered) = numbered {
+            numbered.written();
+        }
         self.inner.last_commit.store(number, Ordering::Release);
         statements.last().into_iter().for_each(|(number, _)| self.logged(*number));
         *writing += cut.claims;

@@ -26,6 +26,7 @@
 //! accounts    | actor, ASCII |
 //! sessions    | slot 4 |
 //! classes     | recorder 16 |
+//! feed        | slot 8 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -48,6 +49,8 @@ pub const META_CONFIGURATION: &[u8] = b"configuration";
 pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
 /// First expiry day whose footage may not be dropped; value: u32 big-endian.
 pub const META_DROPPED_FLOOR: &[u8] = b"dropped_floor";
+/// The last number of the feed; value: u64 big-endian.
+pub const META_FEED: &[u8] = b"feed";
 /// Where the scrub stands; value: a record.
 pub const META_SCRUB: &[u8] = b"scrub";
 
@@ -268,6 +271,12 @@ pub fn read_audit(key: &[u8]) -> Result<u64> {
     let mut fields = Fields::of(key, "audit");
     let read = fields.u64()?;
     fields.end().map(|()| read)
+}
+
+/// Key of a slot of the feed.
+#[must_use]
+pub fn feed(slot: u64) -> [u8; 8] {
+    slot.to_be_bytes()
 }
 
 /// Key of a row of the log: its level and the index of its first item.

@@ -2,8 +2,9 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, which certificates they showed in `shown`, what
-//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, every key in [`keys`], every
+//! are asked in `field`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
+//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, every key in
+//! [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -13,6 +14,7 @@
 mod access;
 mod commit;
 pub mod engine;
+mod feed;
 mod field;
 mod footage;
 pub mod keys;
@@ -37,6 +39,7 @@ use aigaq_proto::RecorderId;
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
 pub use engine::{Direction, Space};
+pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
 pub use field::LossEntry;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
 pub use policy::Policy;
@@ -114,6 +117,7 @@ struct Inner {
     footage_floor: AtomicU32,
     dropped_floor: AtomicU32,
     trail: trail::Trail,
+    feed: feed::Feed,
     revoked: revoked::Set,
 }
 
@@ -157,6 +161,7 @@ impl Store {
             footage_floor: AtomicU32::new(0),
             dropped_floor: AtomicU32::new(0),
             trail: trail::Trail::default(),
+            feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
         };
         Self { inner: Arc::new(fresh) }
@@ -182,6 +187,7 @@ impl Store {
         let store = Self::loaded(engine, policy)?;
         store.load_revoked()?;
         store.load_trail()?;
+        store.load_feed()?;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
         store.inner.engine.commit(&[], &batch)?;
@@ -212,6 +218,7 @@ impl Store {
             footage_floor: AtomicU32::new(floor),
             dropped_floor: AtomicU32::new(dropped),
             trail: trail::Trail::default(),
+            feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod feed;
 mod field;
 mod retention;
 mod scrub;
@@ -18,6 +19,7 @@ use crate::error::{Context, Error, Kind, Result};
 
 pub use access::{AccountRecord, Class, ClassRecord, Grant, Role, Secret, SessionRecord};
 pub use audit::{AuditRecord, Event, LeafRecord};
+pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };

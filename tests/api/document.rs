@@ -14,6 +14,7 @@ const ROUTES: [&str; 44] = [
     "/v1/audit/{number}/proof",
     "/v1/deletions",
     "/v1/deletions/undo",
+    "/v1/events",
     "/v1/exports",
     "/v1/exports/{id}",
     "/v1/exports/{id}/bundle.zip",

@@ -78,6 +78,7 @@ const TABLE: &[Row] = &[
     ("list_audit", Method::GET, "/v1/audit", None, "ai", List),
     ("list_audit", Method::GET, "/v1/audit?object={R}", None, "ai", List),
     ("audit_proof", Method::GET, "/v1/audit/{N}/proof", None, "ai", Thing),
+    ("follow_events", Method::GET, "/v1/events?after=0&kinds=mark,connected&follow=false", None, "osiad", List),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17", None, "siad", List),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17&department=Astana", None, "siad", List),
     ("playlist", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/index.m3u8", None, "osi", Thing),
@@ -142,6 +143,7 @@ async fn site() -> (Rig, Device, Names) {
     let rig = Rig::start().await;
     let mut device = rig.enrol(aigaq::store::records::RecorderKind::Officer, "Astana");
     rig.record(&mut device, 2).await;
+    rig.send(device.chain.mark(&device.key, "bribe-attempt")).await;
     let mut names = BTreeMap::from([("{R}", device.id.to_string()), ("{F}", at(0)), ("{T}", at(10))]);
     for (name, path, body) in [("{P}", "/v1/pulls", RANGE), ("{H}", "/v1/holds", RANGE), ("{X}", "/v1/exports", EXPORT)]
     {

@@ -64,11 +64,13 @@ pub enum Family {
     Sessions,
     /// How much footage is kept from eyes, by recorder.
     Classes,
+    /// What happened, by slot of the ring.
+    Feed,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -93,6 +95,7 @@ impl Family {
         Self::Accounts,
         Self::Sessions,
         Self::Classes,
+        Self::Feed,
     ];
 
     /// The name on disk.
@@ -121,6 +124,7 @@ impl Family {
             Self::Accounts => "accounts",
             Self::Sessions => "sessions",
             Self::Classes => "classes",
+            Self::Feed => "feed",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }

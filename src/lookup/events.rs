@@ -1,0 +1,348 @@
+//! `GET /v1/events`: what happens, as it happens, as server-sent events.
+//!
+//! A stream is a reader of the store's feed with a place in it: nothing is queued for a console, so that one that reads slowly costs
+//! nothing and misses nothing, and one that was away goes on where it was (`Last-Event-ID`, which browsers send by themselves). What
+//! the feed no longer has is said to be missing. A stream ends after a while, so that whoever may no longer see it does not go
+//! on to; coming back is an audit entry of its own.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aigaq_proto::RecorderId;
+use axum::extract::State as Shared;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, header};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use utoipa::{IntoParams, ToSchema};
+
+use super::State;
+use super::problem::Problem;
+use super::request::{FromQuery, recorder_id};
+use super::time;
+use super::viewer::{Find, Scope, Viewer};
+use crate::error::{Error, Kind, Result};
+use crate::fleet::Fleet;
+use crate::http::Followed;
+use crate::store::Store;
+use crate::store::records::{FeedRecord, Occurrence, RecorderRecord};
+
+/// Streams at once.
+pub(super) const STREAMS_MAX: usize = 256;
+/// How long one lasts.
+const LASTS: Duration = Duration::from_secs(15 * 60);
+/// After so much silence a comment is sent.
+const SILENCE: Duration = Duration::from_secs(15);
+/// When a client whose stream ended comes back.
+const RETRY: Duration = Duration::from_secs(1);
+/// Things that are read at once.
+const PAGE: u64 = 256;
+/// Where a client says what it has seen.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// What is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// Begin after the event with this number; without it and without `Last-Event-ID`, with what happens next.
+    after: Option<u64>,
+    /// Only these kinds, separated by commas: `started`, `connected`, `disconnected`, `dark`, `light`, `mark`, `fork`, `quarantine`.
+    kinds: Option<String>,
+    /// Only of this recorder.
+    recorder: Option<String>,
+    /// Only of recorders of this department.
+    department: Option<String>,
+    /// `false`: end with what has happened so far.
+    follow: Option<bool>,
+}
+
+/// Something that happened: the `data` of an event, whose `event` is its kind and whose `id` its number.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventDocument {
+    /// Its number; the next thing that happens has the next one.
+    number: u64,
+    /// When, RFC 3339 UTC, the server's clock.
+    at: String,
+    /// What kind of thing.
+    kind: &'static str,
+    /// To which recorder; not there for what happens to the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorder: Option<EventRecorder>,
+    /// What else there is to say.
+    #[serde(flatten)]
+    what: EventDetail,
+}
+
+/// The recorder that something happened to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventRecorder {
+    /// Its id.
+    id: String,
+    /// What people call it.
+    label: String,
+    /// Officer, vehicle or premises.
+    kind: String,
+    /// Where it belongs.
+    department: String,
+    /// Who had it when the thing happened; null for nobody.
+    assignee: Option<String>,
+}
+
+/// What there is to say of some kinds.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum EventDetail {
+    /// `dark`.
+    Dark {
+        /// Why, as the coverage says.
+        cause: String,
+    },
+    /// `mark`.
+    Mark {
+        /// Its place in the chain.
+        sequence: u64,
+        /// When, by the device's clock.
+        captured_at: String,
+        /// Its category.
+        category: String,
+        /// Its text.
+        note: String,
+    },
+    /// `fork`.
+    Fork {
+        /// The sequence that two links claim.
+        sequence: u64,
+        /// Digest of the second.
+        digest: String,
+    },
+    /// `quarantine`.
+    Quarantine {
+        /// The check that the link failed.
+        reason: &'static str,
+    },
+    /// Everything else.
+    Nothing {},
+}
+
+/// Events are gone: the `data` of an event `missed`.
+#[derive(Debug, Serialize, ToSchema)]
+struct Missed {
+    /// What the client had seen last.
+    after: u64,
+    /// The next number that there is, or will be.
+    next: u64,
+}
+
+/// Which things are told.
+#[derive(Default)]
+struct Filter {
+    kinds: Option<BTreeSet<&'static str>>,
+    recorder: Option<RecorderId>,
+    department: Option<String>,
+}
+
+impl Filter {
+    fn of(query: &EventsQuery) -> Result<Self, Problem> {
+        let named = |name: &str| {
+            let known = Occurrence::NAMES.into_iter().find(|known| *known == name.trim());
+            known.ok_or_else(|| Problem::invalid(format!("kinds must be of {}", Occurrence::NAMES.join(", "))))
+        };
+        let kinds = query.kinds.as_deref().map(|kinds| kinds.split(',').map(named).collect()).transpose()?;
+        let recorder = query.recorder.as_deref().map(recorder_id).transpose()?;
+        Ok(Self { kinds, recorder, department: query.department.clone() })
+    }
+
+    /// As far as it can be told without asking who the recorder is.
+    fn takes(&self, record: &FeedRecord) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(record.what.name()))
+            && self.recorder.is_none_or(|wanted| record.recorder == Some(wanted))
+    }
+
+    fn takes_department(&self, department: &str) -> bool {
+        self.department.as_deref().is_none_or(|wanted| wanted == department)
+    }
+}
+
+/// What happens, as it happens: server-sent events, each with its number as `id`, its kind as `event` and a JSON object as `data`.
+/// `missed` says that events are gone which the client has not seen; it should read anew what it shows.
+#[utoipa::path(get, operation_id = "follow_events", path = "/v1/events", tag = "events",
+    params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "The last number that the client has seen")),
+    responses((status = 200, description = "Events until the stream ends; come back with the last id", body = EventDocument,
+        content_type = "text/event-stream", example = "id: 7\nevent: connected\ndata: {\"number\":7,\"kind\":\"connected\"}\n\n"),
+        (status = 503, response = Problem), (status = "default", response = Problem)),
+    security(("token" = [])))]
+pub(super) async fn follow(
+    viewer: Viewer,
+    Shared(state): Shared<State>,
+    headers: HeaderMap,
+    FromQuery(query): FromQuery<EventsQuery>,
+) -> Result<Response, Problem> {
+    let filter = Arc::new(Filter::of(&query)?);
+    let seen = headers.get(LAST_EVENT_ID).map(|value| {
+        let number = value.to_str().ok().and_then(|value| value.parse().ok());
+        number.ok_or_else(|| Problem::invalid("Last-Event-ID must be the number of an event"))
+    });
+    let turn = Arc::clone(&state.streams).try_acquire_owned();
+    let turn = turn.map_err(|_| Error::new(Kind::Busy, "as many streams are open as there may be"))?;
+    let scope = viewer.over::<Find>().await?;
+    let news = scope.evidence().ask(|store| Ok(store.watch_feed())).await?;
+    let after = seen.transpose()?.or(query.after).unwrap_or_else(|| *news.borrow());
+    let follower = Follower {
+        scope,
+        fleet: state.fleet.clone(),
+        filter,
+        after,
+        news,
+        ready: VecDeque::from([Event::default().retry(RETRY).id(after.to_string())]),
+        until: Instant::now() + LASTS,
+        follow: query.follow.unwrap_or(true),
+        closing: state.closing.clone(),
+        _turn: turn,
+    };
+    let events = stream::unfold(follower, async |mut follower| {
+        let event = follower.next().await?;
+        Some((Ok::<_, Infallible>(event), follower))
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(SILENCE)).into_response();
+    response.extensions_mut().insert(Followed);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// Somebody's place in the feed.
+struct Follower {
+    scope: Scope<Find>,
+    fleet: Fleet,
+    filter: Arc<Filter>,
+    after: u64,
+    news: watch::Receiver<u64>,
+    ready: VecDeque<Event>,
+    until: Instant,
+    follow: bool,
+    closing: CancellationToken,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// The next event; `None` when the stream ends.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            self.news.mark_unchanged();
+            if Instant::now() >= self.until {
+                return None;
+            }
+            match self.read().await {
+                Ok(true) => {}
+                Ok(false) if !self.follow => return None,
+                Ok(false) => tokio::select! {
+                    changed = self.news.changed() => changed.ok()?,
+                    () = tokio::time::sleep_until(self.until) => return None,
+                    () = self.closing.cancelled() => return None,
+                },
+                Err(error) => {
+                    tracing::error!(%error, "a stream of events ends: the feed cannot be read");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Reads on; whether there was anything.
+    async fn read(&mut self) -> Result<bool> {
+        let (after, filter, fleet) = (self.after, Arc::clone(&self.filter), self.fleet.clone());
+        let scope = self.scope.clone();
+        let (page, told) = self
+            .scope
+            .evidence()
+            .ask(move |store| {
+                let page = store.feed(after, PAGE)?;
+                let mut told = Vec::new();
+                for record in page.records.iter().filter(|record| filter.takes(record)) {
+                    told.extend(document(store, &fleet, &scope, record, &filter)?);
+                }
+                Ok(((page.missed, page.next), told))
+            })
+            .await?;
+        let (missed, next) = page;
+        if missed {
+            let first = told.first().map_or(next + 1, |document| document.number);
+            self.ready
+                .push_back(Event::default().event("missed").json_data(Missed { after, next: first }).map_err(json)?);
+        }
+        let last = told.last().map(|document| document.number);
+        for document in told {
+            let event = Event::default().id(document.number.to_string()).event(document.kind);
+            self.ready.push_back(event.json_data(document).map_err(json)?);
+        }
+        if next != after && last != Some(next) {
+            // Where to go on after what was not told.
+            self.ready.push_back(Event::default().id(next.to_string()));
+        }
+        self.after = next;
+        Ok(next != after)
+    }
+}
+
+fn json(error: axum::Error) -> Error {
+    Error::new(Kind::Internal, "an event has no JSON form").because(error)
+}
+
+/// What is told of a thing; nothing if it is not wanted, or not for this person.
+fn document(
+    store: &Store,
+    fleet: &Fleet,
+    scope: &Scope<Find>,
+    record: &FeedRecord,
+    filter: &Filter,
+) -> Result<Option<EventDocument>> {
+    let recorder = match record.recorder {
+        Some(id) => {
+            let wanted = |known: &RecorderRecord| scope.sees(known) && filter.takes_department(&known.department);
+            let Some(known) = store.recorder(id)?.filter(wanted) else { return Ok(None) };
+            Some(named(fleet, known, record)?)
+        }
+        None if filter.department.is_some() => return Ok(None),
+        None => None,
+    };
+    Ok(Some(EventDocument {
+        number: record.number,
+        at: time::format(record.at),
+        kind: record.what.name(),
+        what: detail(&record.what),
+        recorder,
+    }))
+}
+
+fn named(fleet: &Fleet, known: RecorderRecord, record: &FeedRecord) -> Result<EventRecorder> {
+    let at = if let Occurrence::Mark { captured_at, .. } = record.what { captured_at } else { record.at };
+    let assignee = fleet.assigned_at(known.id, at)?.map(|assignment| assignment.assignee);
+    let (id, kind) = (known.id.to_string(), known.kind.name().to_owned());
+    Ok(EventRecorder { id, label: known.label, kind, department: known.department, assignee })
+}
+
+fn detail(what: &Occurrence) -> EventDetail {
+    match what {
+        Occurrence::Dark { reason } => EventDetail::Dark { cause: reason.clone() },
+        Occurrence::Mark { sequence, captured_at, category, note } => EventDetail::Mark {
+            sequence: *sequence,
+            captured_at: time::format(*captured_at),
+            category: category.clone(),
+            note: note.clone(),
+        },
+        Occurrence::Fork { sequence, digest } => EventDetail::Fork { sequence: *sequence, digest: digest.to_string() },
+        Occurrence::Quarantined { reason, .. } => EventDetail::Quarantine { reason: reason.name() },
+        Occurrence::Started | Occurrence::Connected | Occurrence::Disconnected | Occurrence::Light => {
+            EventDetail::Nothing {}
+        }
+    }
+}
