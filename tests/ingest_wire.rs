@@ -749,7 +749,7 @@ async fn a_stream_that_its_recorder_gives_up_is_forgotten() {
 
 #[tokio::test]
 async fn who_holds_all_its_room_leaves_the_others_theirs() {
-    let settings = Settings { stall_timeout: PATIENCE, memory_bytes_max: 3 << 20, ..quick() };
+    let settings = Settings { stall_timeout: PATIENCE, memory_bytes_max: 4 << 20, ..quick() };
     let rig = Rig::with(settings, Clock::system()).await;
     let (greedy, modest) = (rig.enrol("greedy"), rig.enrol("modest"));
     let mut hoarder = rig.connect(&greedy).await;
