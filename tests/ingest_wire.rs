@@ -714,6 +714,53 @@ async fn a_stalled_stream_is_refused_and_stopped_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_stream_that_moves_at_all_is_waited_for_while_there_is_room() {
+    let rig = Rig::start().await;
+    let identity = rig.enrol("a");
+    let mut recorder = rig.connect(&identity).await;
+    let mut chain = chain(&identity);
+    recorder.accepted(&chain.start(&identity.signing)).await;
+    let media = chain.media(&identity.signing, footage(400_000));
+    let bytes = bytes(&media);
+    let mut stream = recorder.connection.open_uni().await.unwrap();
+    // Some bytes and then nothing for more than a window, several times over.
+    let (slow, rest) = bytes.split_at(400);
+    for some in slow.chunks(100) {
+        stream.write_all(some).await.unwrap();
+        tokio::time::sleep(quick().stall_timeout * 3 / 2).await;
+    }
+    stream.write_all(rest).await.unwrap();
+    stream.finish().unwrap();
+    let Control::Receipt(receipt) = recorder.next().await else { panic!("refused") };
+    assert_eq!(receipt.sequence, media.header.sequence);
+}
+
+#[tokio::test]
+async fn who_moves_slowly_gives_way_when_room_is_short() {
+    let settings = Settings { memory_bytes_max: 4 << 20, payload_bytes_max: 1 << 20, ..quick() };
+    let rig = Rig::with(settings, Clock::system()).await;
+    let mut slow = Vec::new();
+    for name in ["a", "b", "c"] {
+        let identity = rig.enrol(name);
+        let mut recorder = rig.connect(&identity).await;
+        let mut chain = chain(&identity);
+        recorder.accepted(&chain.start(&identity.signing)).await;
+        let media = chain.media(&identity.signing, footage(1_000_000));
+        let mut stream = recorder.connection.open_uni().await.unwrap();
+        stream.write_all(&bytes(&media)[..1_000]).await.unwrap();
+        slow.push((recorder, stream));
+    }
+    // They hold three of less than four MiB; each goes on sending, but no 64 KiB/s.
+    let began = tokio::time::Instant::now();
+    for (recorder, stream) in &mut slow {
+        let Control::Refusal(refusal) = recorder.next().await else { panic!("taken") };
+        assert_eq!(refusal.reason, RefusalReason::Stalled);
+        drop(stream.reset(VarInt::from_u32(0)));
+    }
+    assert!(began.elapsed() < quick().stall_timeout * 3, "after a window and not after three");
+}
+
+#[tokio::test]
 async fn streams_that_are_never_ended_are_reaped() {
     let rig = Rig::start().await;
     let identity = rig.enrol("a");

@@ -38,6 +38,9 @@ const SOCKET_SEND_BYTES: usize = 2 * 1024 * 1024;
 const INCOMING_MAX: usize = 1_024;
 const INCOMING_BYTES: u64 = 16 * 1024;
 const INCOMING_BYTES_ALL: u64 = 16 * 1024 * 1024;
+/// A guess at the first round trip: what is lost of a handshake is sent again after three of them, and not after a second, of which
+/// the deadline of a handshake allows few. A path that takes longer gets some datagrams twice.
+const RTT_FIRST: Duration = Duration::from_millis(100);
 const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(10);
 const RESET_INTERVAL: Duration = Duration::from_millis(50);
 const QUIC_V1: u32 = 1;
@@ -84,6 +87,7 @@ pub fn transport(settings: &Settings) -> TransportConfig {
         .stream_receive_window(STREAM_WINDOW)
         .receive_window(WINDOW_IDLE)
         .send_window(SEND_WINDOW)
+        .initial_rtt(RTT_FIRST)
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(IdleTimeout::try_from(settings.idle_timeout).ok())
         // The server sends acknowledgements and receipts, a datagram or two at a time; with segmentation offload every

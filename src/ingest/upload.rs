@@ -30,9 +30,10 @@ const CHUNKS: usize = 32;
 const FIRST_BYTES: usize = 1024 * 1024;
 /// Payloads from here on are worth a wide window.
 const WIDE_BYTES_MIN: u32 = 128 * 1024;
-/// A stream slower than this is stalled.
-const RATE_MIN_BYTES_PER_S: u64 = 1024;
-/// The same while room in memory is short: whoever holds room must use it.
+/// A stream that brings nothing for so many windows is stalled. On a path that loses much, timeouts that double leave one silent
+/// for longer than a window; a connection that is gone ends by itself before.
+const SILENT_WINDOWS_MAX: u32 = 3;
+/// While room in memory is short a stream slower than this is stalled: whoever holds room must use it.
 const RATE_MIN_SHORT_BYTES_PER_S: u64 = 64 * 1024;
 /// When a link that found no room should be sent again.
 const BUSY_RETRY_MS: u32 = 2_000;
@@ -162,13 +163,15 @@ struct Reader<'a> {
     watch: Pin<Box<Sleep>>,
     /// Bytes since the window began.
     progress: u64,
+    /// Windows without any before it.
+    silent: u32,
     ended: bool,
 }
 
 impl<'a> Reader<'a> {
     fn new(session: &'a Session, stream: RecvStream) -> Self {
         let watch = Box::pin(tokio::time::sleep(session.core.gateway.settings.stall_timeout));
-        Self { session, stream, sequence: None, class: Class::Present, watch, progress: 0, ended: false }
+        Self { session, stream, sequence: None, class: Class::Present, watch, progress: 0, silent: 0, ended: false }
     }
 
     async fn prelude(&mut self) -> Result<Prelude, Stop> {
@@ -273,13 +276,14 @@ impl<'a> Reader<'a> {
         if turn.waits() { self.turn_comes(turn.take()).await } else { Ok(()) }
     }
 
-    /// At the end of a window: fails if too little came in it, else begins the next.
+    /// At the end of a window: fails if nothing came for too long, or too little while others need the room; else begins the next.
     fn check_progress(&mut self) -> Result<(), Stop> {
         let core = &self.session.core;
         let window: Duration = core.gateway.settings.stall_timeout;
-        let rate = if core.room.is_short(self.class) { RATE_MIN_SHORT_BYTES_PER_S } else { RATE_MIN_BYTES_PER_S };
-        let wanted = u128::from(rate) * window.as_millis() / 1_000;
-        if u128::from(self.progress) < wanted.max(1) {
+        self.silent = if self.progress == 0 { self.silent + 1 } else { 0 };
+        let wanted = u128::from(RATE_MIN_SHORT_BYTES_PER_S) * window.as_millis() / 1_000;
+        let slow = core.room.is_short(self.class) && u128::from(self.progress) < wanted;
+        if slow || self.silent >= SILENT_WINDOWS_MAX {
             let advice = Advice::RetryAfter { delay_ms: STALLED_RETRY_MS };
             return Err(refuse(self.sequence, RefusalReason::Stalled, advice, "the stream made too little progress"));
         }

@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::RootCertStore;
@@ -26,11 +25,6 @@ use super::trust::{Dates, DeviceTime, Verifier};
 use crate::clock::Clock;
 use crate::error::{Context, Error, Kind, Result};
 use crate::est;
-
-/// Interval of keep-alives: below the shortest life of a mapping in mobile networks.
-const KEEP_ALIVE: Duration = Duration::from_secs(6);
-/// Silence after which a connection is given up.
-const IDLE_MAX: Duration = Duration::from_secs(20);
 
 /// Who the recorder is, as enrolling left it in a directory.
 pub struct Identity {
@@ -107,22 +101,12 @@ impl Identity {
     ///
     /// # Errors
     /// [`Kind::Invalid`] for a certificate and key that do not belong together.
-    pub(super) fn client(&self, clock: &Clock) -> Result<quinn::ClientConfig> {
+    pub(super) fn client(&self, clock: &Clock, transport: Arc<quinn::TransportConfig>) -> Result<quinn::ClientConfig> {
         let mut tls = self.tls(clock)?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let quic = QuicClientConfig::try_from(tls).context(Kind::Internal, "TLS cannot be used for QUIC")?;
-        let mut transport = quinn::TransportConfig::default();
-        transport
-            .keep_alive_interval(Some(KEEP_ALIVE))
-            .max_idle_timeout(Some(IDLE_MAX.try_into().context(Kind::Internal, "idle timeout")?))
-            .max_concurrent_bidi_streams(0u8.into())
-            .max_concurrent_uni_streams(0u8.into())
-            // The sender makes the order: what was written first goes first.
-            .send_fairness(false)
-            .datagram_receive_buffer_size(None)
-            .allow_spin(false);
         let mut client = quinn::ClientConfig::new(Arc::new(quic));
-        client.transport_config(Arc::new(transport));
+        client.transport_config(transport);
         Ok(client)
     }
 

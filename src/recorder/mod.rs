@@ -10,6 +10,7 @@
 //!
 //! Nothing here may import a room of the server.
 
+mod congestion;
 mod control;
 mod desk;
 mod ending;
@@ -31,6 +32,7 @@ mod spool;
 mod state;
 mod timeline;
 mod track;
+mod transport;
 mod trust;
 mod uplink;
 
@@ -41,3 +43,4 @@ pub use progress::Progress;
 pub use run::{Lost, Observer, Options, Pace, Report, SPOOL_BYTES_MAX, record};
 pub use source::{Ask, CLIP, Camera, Fate, Folder, Item, Source, Standing};
 pub use track::Track;
+pub use transport::transport;

@@ -24,6 +24,7 @@ use super::renew;
 use super::resume::Memory;
 use super::spool::Spool;
 use super::state::StateDir;
+use super::transport::transport;
 use super::uplink::{Tally, Uplink};
 use super::{Identity, Source, Track};
 use crate::clock::Clock;
@@ -72,6 +73,8 @@ pub struct Options {
     pub observer: Option<Arc<dyn Observer>>,
     /// A QUIC endpoint to share among many recorders; `None` binds one.
     pub endpoint: Option<quinn::Endpoint>,
+    /// How QUIC is used: [`transport`], but where settings are compared.
+    pub transport: Arc<quinn::TransportConfig>,
     /// A way to ask things of the recorder while it runs; with `state`, its socket is another.
     pub commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
@@ -95,6 +98,7 @@ impl Options {
             stop: CancellationToken::new(),
             observer: None,
             endpoint: None,
+            transport: Arc::new(transport()),
             commands,
             inbox,
         }
@@ -206,6 +210,7 @@ pub async fn record(options: Options) -> Result<Report> {
         identity: identity.clone(),
         gateways,
         shared: options.endpoint,
+        transport: options.transport,
         spool: spool.clone(),
         state: ground.state.clone(),
         clock: options.clock.clone(),

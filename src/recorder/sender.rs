@@ -27,9 +27,13 @@ const WAIT_MAX: Duration = Duration::from_millis(400);
 const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=4 * 1024 * 1024;
 /// The window before anything is known of the path.
 const WINDOW_FIRST_BYTES: u64 = 64 * 1024;
+/// So many looks in a row at a path that is slow while the window is at its least say that it is slow without our doing, and so
+/// long that is believed: then the window goes down again to see.
+const SLOW_LOOKS: u32 = 4;
+const LONGER_FOR: Duration = Duration::from_secs(30);
 /// Bytes written at once.
 const PIECE_BYTES: usize = 64 * 1024;
-/// A link that was begun gets this much in this time whatever overtakes it: the server wants 10,240 bytes in 10 s.
+/// A link that was begun gets this much in this time whatever overtakes it: the server gives up a stream that stands still.
 const CRUMBS_BYTES: usize = 12 * 1024;
 const CRUMBS_AFTER: Duration = Duration::from_secs(4);
 /// Priority of the control stream and of marks and stops; others have 0.
@@ -50,6 +54,7 @@ pub(super) async fn send(
     let mut begun: Vec<Begun> = Vec::new();
     let mut opening: Option<Opening<'_>> = None;
     let mut window = WINDOW_FIRST_BYTES;
+    let mut empty = EmptyPath::default();
     connection.set_send_window(window);
     let mut adjusts = Instant::now() + WAIT_MAX;
     loop {
@@ -69,7 +74,8 @@ pub(super) async fn send(
             }
             () = tokio::time::sleep_until(adjusts) => {
                 let stats = connection.stats().path;
-                window = window_after(window, !turns.is_empty(), stats.rtt, stats.min_rtt, stats.cwnd);
+                let rtt_empty = empty.look(window, !turns.is_empty(), stats.rtt, stats.min_rtt, Instant::now());
+                window = window_after(window, !turns.is_empty(), stats.rtt, rtt_empty, stats.cwnd);
                 connection.set_send_window(window);
                 adjusts = Instant::now() + stats.rtt.clamp(Duration::from_millis(20), Duration::from_secs(1));
             }
@@ -120,6 +126,35 @@ fn window_after(window: u64, is_full: bool, rtt: Duration, rtt_min: Duration, co
     let scaled = (window as f64 * factor) as u64;
     let bound = congestion_window.saturating_add(congestion_window / 4).saturating_add(WINDOW_FIRST_BYTES / 2);
     scaled.min(bound).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end())
+}
+
+/// What a round trip takes on the path when nothing of ours waits in it: the fastest of the connection, as a rule. Where round trips
+/// take much longer though next to nothing is written, the path has become another, or others keep it full; to hold back for
+/// an emptier one would be to starve.
+#[derive(Debug, Default)]
+struct EmptyPath {
+    /// Looks in a row at a path that is slow without our doing.
+    slow: u32,
+    /// What it takes instead, and until when that is believed.
+    longer: Option<(Duration, Instant)>,
+}
+
+impl EmptyPath {
+    /// One look at a path with this send window.
+    fn look(&mut self, window: u64, is_full: bool, rtt: Duration, rtt_min: Duration, now: Instant) -> Duration {
+        self.longer = match self.longer {
+            Some((longer, until)) if now < until && longer.min(rtt) > rtt_min + WAIT_MAX => {
+                Some((longer.min(rtt), until))
+            }
+            _ => None,
+        };
+        let slow = is_full && self.longer.is_none() && window <= *WINDOW_BYTES.start() && rtt > rtt_min + WAIT_MAX;
+        self.slow = if slow { self.slow + 1 } else { 0 };
+        if self.slow >= SLOW_LOOKS {
+            self.longer = Some((rtt, now + LONGER_FOR));
+        }
+        self.longer.map_or(rtt_min, |(longer, _)| longer)
+    }
 }
 
 /// A link that is being read and given a stream.
@@ -209,6 +244,42 @@ mod tests {
             let waits = comes_to(rate, rtt_min, 1 << 40) as f64 / rate - rtt_min.as_secs_f64();
             assert!((0.3..0.45).contains(&waits), "{rate} {rtt_min:?}: {waits}");
         }
+    }
+
+    /// The windows of so many looks, a second each, at a path that takes `trip` of the window.
+    fn windows(looks: u64, empty: &mut EmptyPath, rtt_min: Duration, trip: impl Fn(u64) -> Duration) -> Vec<u64> {
+        let begin = Instant::now();
+        let mut window = WINDOW_FIRST_BYTES;
+        let look = |look| {
+            let rtt = trip(window);
+            let rtt_empty = empty.look(window, true, rtt, rtt_min, begin + Duration::from_secs(look));
+            window = window_after(window, true, rtt, rtt_empty, 1 << 40);
+            window
+        };
+        (0..looks).map(look).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_became_long_is_used() {
+        let windows = windows(29, &mut EmptyPath::default(), ms(20), |window| ms(600) + ms(window / 1_000));
+        let seconds = windows.last().map_or(0, |window| window / 1_000);
+        assert!((300..450).contains(&seconds), "as much as waits 400 ms at a megabyte a second: {windows:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_a_path_that_is_slow_by_itself_little_more_is_written() {
+        let own = |window: u64| ms(40) + ms(window / 10);
+        let windows = windows(100, &mut EmptyPath::default(), ms(40), own);
+        assert!(windows.iter().skip(4).all(|window| *window <= 21 * KIB), "400 ms more: {windows:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_path_that_others_have_left_is_held_no_fuller_than_before() {
+        let mut empty = EmptyPath::default();
+        let kept_full = windows(20, &mut empty, ms(40), |window| ms(2_000) + ms(window / 125));
+        assert!(kept_full.last().is_some_and(|window| *window > 40 * KIB), "{kept_full:?}");
+        let alone = windows(100, &mut empty, ms(40), |window| ms(40) + ms(window / 125));
+        assert!(alone.iter().skip(60).all(|window| *window < 60 * KIB), "{alone:?}");
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(super) struct Uplink {
     pub(super) identity: Arc<Identity>,
     pub(super) gateways: Gateways,
     pub(super) shared: Option<quinn::Endpoint>,
+    pub(super) transport: Arc<quinn::TransportConfig>,
     pub(super) spool: Arc<Spool>,
     pub(super) state: Option<Arc<StateDir>>,
     pub(super) clock: Clock,
@@ -149,7 +150,11 @@ impl Uplink {
             }
         };
         let connecting = endpoint
-            .connect_with(self.identity.client(&self.clock)?, address, &self.identity.server_name)
+            .connect_with(
+                self.identity.client(&self.clock, self.transport.clone())?,
+                address,
+                &self.identity.server_name,
+            )
             .context(Kind::Invalid, format!("cannot connect to {}", self.gateways.name()))?;
         Ok((address, endpoint, connecting))
     }

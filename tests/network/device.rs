@@ -1,4 +1,5 @@
 //! A reference recorder that a test films with, and what it saw.
+#![allow(dead_code, reason = "shared by tests that each use a part")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aigaq::media::Segment;
-use aigaq::recorder::{Identity, Item, Observer, Options, Pace, Report, Source, record};
+use aigaq::recorder::{Command, Identity, Item, Observer, Options, Order, Pace, Report, Source, record};
 use aigaq_proto::{Micros, RecorderId, Sequence};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -70,6 +71,7 @@ pub(crate) struct Device {
     pub(crate) id: RecorderId,
     pub(crate) seen: Arc<Seen>,
     feed: Option<mpsc::Sender<aigaq::Result<Item>>>,
+    commands: mpsc::Sender<Command>,
     recording: Option<JoinHandle<aigaq::Result<Report>>>,
     filmed: u64,
     /// When the next segment is captured, device clock; `None` follows the one before.
@@ -98,8 +100,9 @@ impl Device {
         options.observer = Some(seen.clone());
         change(&mut options);
         let id = options.identity.id;
+        let commands = options.commands.clone();
         let recording = Some(tokio::spawn(record(options)));
-        Self { id, seen, feed: Some(feed), recording, filmed: 0, next_at: None }
+        Self { id, seen, feed: Some(feed), commands, recording, filmed: 0, next_at: None }
     }
 
     /// The next segment was captured at this time.
@@ -183,6 +186,30 @@ impl Device {
     /// The payloads of all links, bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.seen.made.lock().unwrap().values().map(|(_, bytes)| *bytes as u64).sum()
+    }
+
+    /// Payload of the links that have a receipt, bytes.
+    pub(crate) fn received(&self) -> u64 {
+        let made = self.seen.made.lock().unwrap();
+        self.seen.receipts.lock().unwrap().keys().filter_map(|at| Some(made.get(at)?.1 as u64)).sum()
+    }
+
+    /// When the receipt of a link came.
+    pub(crate) fn receipt_of(&self, sequence: Sequence) -> Option<Instant> {
+        self.seen.receipts.lock().unwrap().get(&sequence).copied()
+    }
+
+    /// Raises a mark, as the button would; its sequence once it is durable on the device.
+    pub(crate) async fn mark(&self) -> Sequence {
+        let (answer, said) = tokio::sync::oneshot::channel();
+        let order = Order::Mark { category: "bribe".to_owned(), note: String::new() };
+        self.commands.send(Command { order, answer }).await.unwrap();
+        said.await.unwrap().strip_prefix("ok ").unwrap().parse().unwrap()
+    }
+
+    /// Ends it as a loss of power would.
+    pub(crate) fn abandon(&self) {
+        self.recording.iter().for_each(JoinHandle::abort);
     }
 
     /// How long each link took from its making to its receipt.
