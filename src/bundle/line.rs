@@ -1,14 +1,16 @@
 //! `chain/<recorder>.jsonl`: one line a link of every kind, by sequence; then the other sides of forks, then what is in quarantine.
+//!
+//! Reading a line takes memory for members that are known, and for nothing else that stands in it.
 
 use aigaq_proto::link::Fix;
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, Sequence};
 use serde::{Deserialize, Serialize};
 
-use super::encoding::{base64, hashes, text, text_option};
+use super::encoding::{base64, base64_option, hashes, text, text_option};
 
 /// A line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case", try_from = "Members")]
 pub enum Line {
     /// A link of the chain.
     Link(Link),
@@ -85,7 +87,7 @@ pub struct Clock {
 
 /// Where a payload is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "at", rename_all = "kebab-case")]
+#[serde(tag = "at", rename_all = "kebab-case", try_from = "Place")]
 pub enum Payload {
     /// The link has none.
     None,
@@ -163,5 +165,123 @@ impl Clock {
     #[must_use]
     pub fn corrected(self, device: Micros) -> Micros {
         device.saturating_add_signed(self.offset_us.saturating_neg())
+    }
+}
+
+/// The members of a line of any type.
+#[derive(Deserialize)]
+struct Members {
+    #[serde(rename = "type")]
+    sort: Type,
+    #[serde(default)]
+    sequence: Option<Sequence>,
+    #[serde(default, with = "text_option")]
+    digest: Option<Digest>,
+    #[serde(with = "base64")]
+    header: Vec<u8>,
+    #[serde(with = "base64")]
+    signature: Vec<u8>,
+    #[serde(default, with = "text_option")]
+    key: Option<Digest>,
+    received_at: Micros,
+    #[serde(default)]
+    clock: Option<Clock>,
+    #[serde(default)]
+    log_index: Option<u64>,
+    #[serde(default, with = "hashes")]
+    proof: Vec<Digest>,
+    payload: Payload,
+    #[serde(default)]
+    says: Option<Says>,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default, with = "text_option")]
+    payload_digest: Option<Digest>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Type {
+    Link,
+    Fork,
+    Quarantined,
+}
+
+impl TryFrom<Members> for Line {
+    type Error = &'static str;
+
+    fn try_from(members: Members) -> Result<Self, Self::Error> {
+        let Members { sort, header, signature, received_at, payload, says, .. } = members;
+        if sort == Type::Quarantined {
+            return Ok(Self::Quarantined(Quarantined {
+                reason: members.reason.ok_or("there is no reason")?,
+                header,
+                signature,
+                received_at,
+                payload_digest: members.payload_digest.ok_or("there is no payload_digest")?,
+                payload,
+                says,
+            }));
+        }
+        let link = Link {
+            sequence: members.sequence.ok_or("there is no sequence")?,
+            digest: members.digest.ok_or("there is no digest")?,
+            header,
+            signature,
+            key: members.key,
+            received_at,
+            clock: members.clock,
+            log_index: members.log_index.ok_or("there is no log_index")?,
+            proof: members.proof,
+            payload,
+            says: says.ok_or("there is nothing that the header says")?,
+        };
+        Ok(if sort == Type::Fork { Self::Fork(link) } else { Self::Link(link) })
+    }
+}
+
+/// The members of a payload of any kind.
+#[derive(Deserialize)]
+struct Place {
+    at: At,
+    #[serde(default)]
+    path: Option<String>,
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(default)]
+    length: Option<u64>,
+    #[serde(default, deserialize_with = "base64_option::deserialize")]
+    bytes: Option<Vec<u8>>,
+    #[serde(default)]
+    statement: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum At {
+    None,
+    File,
+    Line,
+    Deleted,
+    Outside,
+    Damaged,
+}
+
+impl TryFrom<Place> for Payload {
+    type Error = &'static str;
+
+    fn try_from(place: Place) -> Result<Self, Self::Error> {
+        Ok(match place.at {
+            At::None => Self::None,
+            At::File => Self::File {
+                path: place.path.ok_or("there is no path")?,
+                offset: place.offset.ok_or("there is no offset")?,
+                length: place.length.ok_or("there is no length")?,
+            },
+            At::Line => Self::Line { bytes: place.bytes.ok_or("there are no bytes")? },
+            At::Deleted => Self::Deleted { statement: place.statement },
+            At::Outside => Self::Outside,
+            At::Damaged => Self::Damaged,
+        })
     }
 }

@@ -3,7 +3,8 @@
 use aigaq_proto::{Digest, RecorderId, Sequence};
 use serde::{Deserialize, Serialize};
 
-use super::encoding::text;
+use super::encoding::{at_most, text};
+use super::{FILES_MAX, RECORDERS_MAX};
 
 /// The manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,10 +28,12 @@ pub struct Manifest {
     /// What was asked for.
     pub requested: Requested,
     /// What is there, one entry a recorder.
+    #[serde(deserialize_with = "at_most::<RECORDERS_MAX, _, _>")]
     pub delivered: Vec<Delivered>,
     /// `vkey` of the log.
     pub log: String,
     /// Every file but the manifest itself, [`SUMS`](super::SUMS) and [`SIGNATURE`](super::SIGNATURE).
+    #[serde(deserialize_with = "at_most::<FILES_MAX, _, _>")]
     pub files: Vec<File>,
 }
 
@@ -38,6 +41,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requested {
     /// Recorders, hexadecimal.
+    #[serde(deserialize_with = "at_most::<RECORDERS_MAX, _, _>")]
     pub recorders: Vec<String>,
     /// Beginning, device clock, RFC 3339 UTC.
     pub from: String,
@@ -60,6 +64,7 @@ pub struct Delivered {
     /// The first and the last sequence whose links are there; none if there are none.
     pub sequences: Option<(Sequence, Sequence)>,
     /// Recordings, in order of time.
+    #[serde(deserialize_with = "at_most::<FILES_MAX, _, _>")]
     pub media: Vec<Media>,
 }
 

@@ -11,6 +11,15 @@ pub mod manifest;
 /// `format` of the manifest.
 pub const FORMAT: &str = "aigaq-bundle/1";
 
+/// Most files that a bundle has.
+pub const FILES_MAX: usize = 65_536;
+/// Most recorders that a bundle is about.
+pub const RECORDERS_MAX: usize = 256;
+/// Longest manifest, list of digests, and list of gaps, bytes each.
+pub const DOCUMENT_BYTES_MAX: u64 = 12 << 20;
+/// Longest line, bytes: an initialisation segment in base64, and what belongs to it.
+pub const LINE_BYTES_MAX: usize = 2 << 20;
+
 /// What this is, for people.
 pub const README: &str = "README.txt";
 /// [`manifest::Manifest`].

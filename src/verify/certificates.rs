@@ -1,7 +1,6 @@
 //! Keys and certificates of a bundle: which key signed, whether what is trusted leads to it at the time it was used, and whether it
 //! was taken back before.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aigaq_proto::{Digest, Micros};
@@ -55,26 +54,20 @@ pub(super) fn leads(key: &Digest, certificates: &[Vec<u8>], anchors: &[Vec<u8>],
     })
 }
 
-/// When keys were taken back, by the digest of the key, as far as lists that the issuers of these certificates signed say so.
-pub(super) fn revoked(certificates: &[Vec<u8>], anchors: &[Vec<u8>], lists: &[Vec<u8>]) -> BTreeMap<Digest, Micros> {
+/// When keys were taken back, by the digest of the key, if the issuer of their certificates signed this list and it says so.
+pub(super) fn revoked(certificates: &[Vec<u8>], anchors: &[Vec<u8>], list: &[u8]) -> Vec<(Digest, Micros)> {
+    let Ok((_, list)) = CertificateRevocationList::from_der(list) else { return Vec::new() };
     let leaves: Vec<_> = certificates.iter().filter_map(|der| X509Certificate::from_der(der).ok()).collect();
     let roots: Vec<_> = anchors.iter().filter_map(|der| X509Certificate::from_der(der).ok()).collect();
-    let mut revoked = BTreeMap::new();
-    for list in lists {
-        let Ok((_, list)) = CertificateRevocationList::from_der(list) else { continue };
-        let mut issuers = leaves.iter().chain(&roots).filter(|(_, issuer)| issuer.subject() == list.issuer());
-        if !issuers.any(|(_, issuer)| list.verify_signature(issuer.public_key()).is_ok()) {
-            continue;
-        }
-        for (_, leaf) in leaves.iter().filter(|(_, leaf)| leaf.issuer() == list.issuer()) {
-            let entry = list.iter_revoked_certificates().find(|entry| entry.raw_serial() == leaf.raw_serial());
-            if let Some(entry) = entry {
-                let at = u64::try_from(entry.revocation_date.timestamp()).unwrap_or(0).saturating_mul(1_000_000);
-                let key = Digest::of(leaf.public_key().raw);
-                let earliest = revoked.entry(key).or_insert(at);
-                *earliest = at.min(*earliest);
-            }
-        }
+    let mut issuers = leaves.iter().chain(&roots).filter(|(_, issuer)| issuer.subject() == list.issuer());
+    if !issuers.any(|(_, issuer)| list.verify_signature(issuer.public_key()).is_ok()) {
+        return Vec::new();
     }
-    revoked
+    let issued = leaves.iter().filter(|(_, leaf)| leaf.issuer() == list.issuer());
+    let entries = issued.filter_map(|(_, leaf)| {
+        let entry = list.iter_revoked_certificates().find(|entry| entry.raw_serial() == leaf.raw_serial())?;
+        let at = u64::try_from(entry.revocation_date.timestamp()).unwrap_or(0).saturating_mul(1_000_000);
+        Some((Digest::of(leaf.public_key().raw), at))
+    });
+    entries.collect()
 }

@@ -10,19 +10,19 @@ use aigaq_proto::signature::PublicKey;
 use aigaq_proto::verdict::{self, Facts, Judge, Place, What};
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, receipt};
 
+use super::files::Files;
 use super::hashing::{Hashed, Hasher};
+use super::lines::Lines;
 use super::report::Fault;
-use super::source::{Source, unreadable};
+use super::source::Source;
 use crate::bundle;
 use crate::bundle::line::{Line, Link, Payload, Says};
 use crate::error::Result;
 
-/// Longest line, bytes: an initialisation segment in base64, and what belongs to it.
-const LINE_BYTES_MAX: usize = 2 << 20;
-/// How much of a chain is read at a time, bytes.
-const PIECE_BYTES: u64 = 256 * 1024;
 /// Values that are looked for in one line, should its line break be gone.
 const VALUES_MAX: usize = 4;
+/// Files whose payloads are gone through at the same time; one more, and the one that was asked for longest ago is finished.
+const OPEN_MAX: usize = 16;
 
 /// The tree that all proofs lead to.
 #[derive(Debug, Clone, Copy)]
@@ -33,31 +33,35 @@ pub(super) struct Tree {
     pub(super) witnessed: bool,
 }
 
-/// What the files of a recorder come to.
+/// What the lines of a recorder come to.
 pub(super) struct Chain {
     pub(super) report: verdict::Report,
     pub(super) quarantined: u64,
     /// First and last arrival under each key.
     pub(super) used: BTreeMap<Digest, (Micros, Micros)>,
-    /// Digests of the files that were gone through on the way.
-    pub(super) digests: Vec<(String, Digest)>,
-    pub(super) faults: Vec<(String, Fault)>,
 }
 
 /// A file whose payloads are being gone through.
+#[derive(Default)]
 struct Open {
-    file: Hashed,
+    /// None once all of it was hashed and compared.
+    file: Option<Hashed>,
+    length: u64,
     /// Where the last payload that was right ended.
     position: u64,
     covered: u64,
     /// Whether a payload was wrong, so that its bytes are spoken for.
     wrong: bool,
+    hashed: bool,
+    /// When it was asked for last.
+    turn: u64,
 }
 
 /// Goes through the lines of one recorder.
 pub(super) struct Walker<'a> {
     pub(super) source: &'a Source,
     pub(super) hasher: &'a mut Hasher,
+    pub(super) files: &'a mut Files,
     pub(super) recorder: RecorderId,
     pub(super) tree: Option<Tree>,
     pub(super) range: Range<Micros>,
@@ -67,64 +71,58 @@ pub(super) struct Walker<'a> {
 /// What is gathered on the way.
 struct Progress {
     judge: Judge,
+    /// At most [`OPEN_MAX`].
     open: BTreeMap<String, Open>,
-    chain: Chain,
+    done: BTreeMap<String, Open>,
+    turn: u64,
+    quarantined: u64,
+    used: BTreeMap<Digest, (Micros, Micros)>,
 }
 
 impl Walker<'_> {
-    /// Goes through all of it; blocks.
+    /// Goes through all of it; blocks. None if there is no chain.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for lines without an end, and those of reading.
     pub(super) fn walk(mut self) -> Result<Option<Chain>> {
         let path = bundle::chain(self.recorder);
         let Some(section) = self.source.section(&path)? else { return Ok(None) };
-        let mut file = self.hasher.file(section);
-        let empty = verdict::Report { verdict: verdict::Verdict::Authentic, links: 0, findings: Vec::new(), more: 0 };
+        let mut lines = Lines::new(self.hasher.file(section));
         let mut progress = Progress {
             judge: Judge::new(self.recorder, self.keys.clone()),
             open: BTreeMap::new(),
-            chain: Chain {
-                report: empty,
-                quarantined: 0,
-                used: BTreeMap::new(),
-                digests: Vec::new(),
-                faults: Vec::new(),
-            },
+            done: BTreeMap::new(),
+            turn: 0,
+            quarantined: 0,
+            used: BTreeMap::new(),
         };
-        let (mut at, mut pending) = (0, Vec::new());
-        while at < file.section.length {
-            let want = file.section.length.saturating_sub(at).min(PIECE_BYTES);
-            self.hasher.bytes(&mut file, at, want, &mut pending)?;
-            at = at.saturating_add(want);
-            let whole = pending.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-            let rest = pending.split_off(whole);
-            for line in pending.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                self.line(line, &path, &mut progress)?;
-            }
-            pending = rest;
-            if pending.len() > LINE_BYTES_MAX {
-                return Err(unreadable(format!("{path} has a line that is longer than {LINE_BYTES_MAX} bytes")));
-            }
+        while let Some(line) = lines.next(self.hasher)? {
+            self.line(line, &path, &mut progress)?;
         }
-        if !pending.is_empty() {
-            self.line(&pending, &path, &mut progress)?;
-        }
-        let digest = self.hasher.end(file)?;
-        self.finish(progress, path, digest).map(Some)
+        let digest = lines.end(self.hasher)?;
+        self.files.compare(&path, digest);
+        self.finish(progress).map(Some)
     }
 
-    fn finish(&mut self, progress: Progress, path: String, digest: Digest) -> Result<Chain> {
-        let Progress { judge, open, mut chain } = progress;
-        chain.digests.push((path, digest));
-        for (path, open) in open {
-            if !open.wrong && open.covered != open.file.section.length {
-                chain.faults.push((path.clone(), Fault::Uncovered));
+    fn finish(&mut self, progress: Progress) -> Result<Chain> {
+        let Progress { judge, open, done, quarantined, used, .. } = progress;
+        for (path, mut open) in open.into_iter().chain(done) {
+            if !open.wrong && open.covered != open.length {
+                self.files.faults.add(&path, Fault::Uncovered);
             }
-            chain.digests.push((path, self.hasher.end(open.file)?));
+            self.close(&path, &mut open)?;
         }
-        chain.report = judge.finish();
-        Ok(chain)
+        Ok(Chain { report: judge.finish(), quarantined, used })
+    }
+
+    /// Goes through what is left of a file.
+    fn close(&mut self, path: &str, open: &mut Open) -> Result<()> {
+        if let Some(file) = open.file.take() {
+            let digest = self.hasher.end(file)?;
+            self.files.compare(path, digest);
+            open.hashed = true;
+        }
+        Ok(())
     }
 
     /// A line; more than one value if the break between two of them is gone.
@@ -136,7 +134,7 @@ impl Walker<'_> {
             match value {
                 Some(Ok(line)) => self.value(&line, progress)?,
                 Some(Err(_)) => {
-                    progress.fault(path, Fault::Unreadable);
+                    self.files.faults.add(path, Fault::Unreadable);
                     return Ok(());
                 }
                 None => return Ok(()),
@@ -145,7 +143,7 @@ impl Walker<'_> {
             match text.get(end..) {
                 None | Some([]) => return Ok(()),
                 Some([_, rest @ ..]) => {
-                    progress.fault(path, Fault::Unreadable);
+                    self.files.faults.add(path, Fault::Unreadable);
                     text = rest;
                 }
             }
@@ -158,11 +156,11 @@ impl Walker<'_> {
             Line::Link(link) => self.link(link, false, progress),
             Line::Fork(link) => self.link(link, true, progress),
             Line::Quarantined(quarantined) => {
-                progress.chain.quarantined += 1;
+                progress.quarantined = progress.quarantined.saturating_add(1);
                 if let Payload::File { path, offset, length } = &quarantined.payload {
                     let found = self.payload(path, *offset, *length, &quarantined.payload_digest, *length, progress)?;
                     if !matches!(found, Some(Found { digest, .. }) if digest == quarantined.payload_digest) {
-                        progress.fault(path, Fault::Contradicts);
+                        self.files.faults.add(path, Fault::Contradicts);
                     }
                 }
                 Ok(())
@@ -215,7 +213,7 @@ impl Walker<'_> {
             if link.key != Some(key) {
                 progress.judge.find(link.sequence, What::AlteredHeader);
             }
-            let (first, last) = progress.chain.used.entry(key).or_insert((link.received_at, link.received_at));
+            let (first, last) = progress.used.entry(key).or_insert((link.received_at, link.received_at));
             (*first, *last) = ((*first).min(link.received_at), (*last).max(link.received_at));
         }
         Ok(())
@@ -241,71 +239,95 @@ impl Walker<'_> {
         wanted: u64,
         progress: &mut Progress,
     ) -> Result<Option<Found>> {
-        if !progress.open.contains_key(path) {
-            // The files of a recorder are its own; no line names what something else is.
-            let own = ["media", "forks", "quarantine"]
-                .iter()
-                .any(|dir| path.starts_with(&format!("{dir}/{}/", self.recorder)));
-            let section = if own { self.source.section(path)? } else { None };
-            let Some(section) = section else {
-                progress.fault(path, if own { Fault::Missing } else { Fault::Contradicts });
-                return Ok(None);
-            };
-            let open = Open { file: self.hasher.file(section), position: 0, covered: 0, wrong: false };
-            progress.open.insert(path.to_owned(), open);
+        let Some(mut open) = self.opened(path, progress)? else { return Ok(None) };
+        let mut file = match open.file.take() {
+            Some(file) => file,
+            None => match self.source.section(path)? {
+                Some(section) => self.hasher.hashed_file(section),
+                None => return Ok(None),
+            },
+        };
+        let found = self.search(&mut open, &mut file, (offset, length), (wanted, digest))?;
+        if found.as_ref().is_some_and(|found| found.again) {
+            self.files.faults.add(path, Fault::Uncovered);
         }
-        let Some(open) = progress.open.get_mut(path) else { return Ok(None) };
-        let here = open.position;
-        let mut places = vec![(here, wanted), (offset, wanted)];
+        if !open.hashed {
+            open.file = Some(file);
+            // All of it is spoken for: more of it will be asked for only if something is wrong.
+            if open.covered == open.length && !open.wrong {
+                self.close(path, &mut open)?;
+            }
+        }
+        let to = if open.hashed { &mut progress.done } else { &mut progress.open };
+        to.insert(path.to_owned(), open);
+        Ok(found)
+    }
+
+    /// A file of payloads, as far as it was gone through; none if it is not there.
+    fn opened(&mut self, path: &str, progress: &mut Progress) -> Result<Option<Open>> {
+        progress.turn = progress.turn.saturating_add(1);
+        let turn = progress.turn;
+        if let Some(open) = progress.open.remove(path).or_else(|| progress.done.remove(path)) {
+            return Ok(Some(Open { turn, ..open }));
+        }
+        // The files of a recorder are its own; no line names what something else is.
+        let own =
+            ["media", "forks", "quarantine"].iter().any(|dir| path.starts_with(&format!("{dir}/{}/", self.recorder)));
+        let section = if own { self.source.section(path)? } else { None };
+        let Some(section) = section else {
+            self.files.faults.add(path, if own { Fault::Missing } else { Fault::Contradicts });
+            return Ok(None);
+        };
+        if progress.open.len() >= OPEN_MAX {
+            let oldest = progress.open.iter().min_by_key(|(_, open)| open.turn).map(|(path, _)| path.clone());
+            if let Some((path, mut open)) = oldest.and_then(|path| progress.open.remove_entry(&path)) {
+                self.close(&path, &mut open)?;
+                progress.done.insert(path, open);
+            }
+        }
+        let length = section.length;
+        Ok(Some(Open { file: Some(self.hasher.file(section)), length, turn, ..Open::default() }))
+    }
+
+    /// Looks for a payload where it should be, then where the line says that it is.
+    fn search(
+        &mut self,
+        open: &mut Open,
+        file: &mut Hashed,
+        (offset, length): (u64, u64),
+        (wanted, digest): (u64, &Digest),
+    ) -> Result<Option<Found>> {
+        let mut places = vec![open.position, offset];
         places.dedup();
-        let mut found = None;
-        for (at, bytes) in places {
-            if at.checked_add(bytes).is_none_or(|end| end > open.file.section.length) {
+        for at in places {
+            if at.checked_add(wanted).is_none_or(|end| end > open.length)
+                || self.hasher.part(file, at, wanted)? != *digest
+            {
                 continue;
             }
-            if self.hasher.part(&mut open.file, at, bytes)? == *digest {
-                found = Some(at);
-                break;
-            }
-        }
-        let mut head = [0; 8];
-        if let Some(at) = found {
-            let end = at.saturating_add(wanted);
-            if at >= open.position {
-                open.position = end;
-                open.covered = open.covered.saturating_add(wanted);
-            } else {
+            let again = at < open.position;
+            if again {
                 open.wrong = true;
-                progress.chain.faults.push((path.to_owned(), Fault::Uncovered));
+            } else {
+                open.position = at.saturating_add(wanted);
+                open.covered = open.covered.saturating_add(wanted);
             }
-            return Ok(Some(Found {
-                digest: *digest,
-                length: wanted,
-                boxes: true,
-                as_said: at == offset && length == wanted,
-            }));
+            let as_said = at == offset && length == wanted;
+            return Ok(Some(Found { digest: *digest, length: wanted, boxes: true, as_said, again }));
         }
         open.wrong = true;
-        let room = open.file.section.length.saturating_sub(offset);
-        let length = length.min(room);
-        let digest = if offset > open.file.section.length || length > u64::from(u32::MAX) {
+        let length = length.min(open.length.saturating_sub(offset));
+        let digest = if offset > open.length || length > u64::from(u32::MAX) {
             Digest::ZERO
         } else {
-            self.hasher.part(&mut open.file, offset, length)?
+            self.hasher.part(file, offset, length)?
         };
+        let mut head = [0; 8];
         if length >= 8 {
-            open.file.section.read(offset, &mut head)?;
+            file.section.read(offset, &mut head)?;
         }
-        Ok(Some(Found { digest, length, boxes: is_box(head.get(4..).unwrap_or_default()), as_said: true }))
-    }
-}
-
-impl Progress {
-    fn fault(&mut self, path: &str, fault: Fault) {
-        let known = self.chain.faults.iter().any(|(of, known)| of == path && *known == fault);
-        if !known && self.chain.faults.len() < verdict::FINDINGS_MAX {
-            self.chain.faults.push((path.to_owned(), fault));
-        }
+        let boxes = is_box(head.get(4..).unwrap_or_default());
+        Ok(Some(Found { digest, length, boxes, as_said: true, again: false }))
     }
 }
 
@@ -316,6 +338,8 @@ struct Found {
     boxes: bool,
     /// Whether the line names the right place.
     as_said: bool,
+    /// Whether the bytes belong to a line before.
+    again: bool,
 }
 
 fn is_box(name: &[u8]) -> bool {

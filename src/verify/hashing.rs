@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use aigaq_proto::Digest;
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{self, Context, SHA256};
 
 use super::source::{Section, unreadable};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -79,6 +79,12 @@ impl Hasher {
         Hashed { number: self.files, section, fed: 0 }
     }
 
+    /// A file all of which was hashed: parts of it may be asked for again.
+    pub(super) fn hashed_file(&mut self, section: Section) -> Hashed {
+        let fed = section.length;
+        Hashed { fed, ..self.file(section) }
+    }
+
     /// The digest of a part of a file.
     ///
     /// # Errors
@@ -87,7 +93,7 @@ impl Hasher {
         self.feed_to(file, offset)?;
         let mut context = Context::new(&SHA256);
         self.pass(file, offset, length, |bytes| context.update(bytes))?;
-        Ok(finished(context))
+        Ok(finished(&context.finish()))
     }
 
     /// The digest of the whole file.
@@ -178,9 +184,10 @@ impl Drop for Hasher {
     }
 }
 
-fn finished(context: Context) -> Digest {
+/// A digest as this project has it.
+pub(super) fn finished(from: &digest::Digest) -> Digest {
     let mut digest = Digest::ZERO;
-    for (to, from) in digest.0.iter_mut().zip(context.finish().as_ref()) {
+    for (to, from) in digest.0.iter_mut().zip(from.as_ref()) {
         *to = *from;
     }
     digest
@@ -198,7 +205,7 @@ fn hash(todo: &Receiver<Work>, done: &SyncSender<Arc<Vec<u8>>>) {
             }
             Work::End { file, answer } => {
                 let context = files.remove(&file).unwrap_or_else(|| Context::new(&SHA256));
-                let _ = answer.send(finished(context));
+                let _ = answer.send(finished(&context.finish()));
             }
         }
     }

@@ -168,7 +168,8 @@ impl Report {
             ),
             Basis::File => writeln!(text, "Checked with the keys that you trust."),
         };
-        let _ = writeln!(text, "{}: export {}, {} .. {}", self.verdict, self.export, self.from, self.to);
+        let (export, from, to) = (shown(&self.export), shown(&self.from), shown(&self.to));
+        let _ = writeln!(text, "{}: export {export}, {from} .. {to}", self.verdict);
         if self.quorum > 0 {
             let _ = writeln!(text, "witnesses: {} of {} that are needed", self.cosignatures, self.quorum);
         }
@@ -199,12 +200,19 @@ impl Report {
             }
         }
         for FileFinding { path, fault } in &self.files {
-            let path: String = path.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
-            let _ = writeln!(text, "{path} {}", fault.meaning());
+            let _ = writeln!(text, "{} {}", shown(path), fault.meaning());
         }
         if self.more_files > 0 {
             let _ = writeln!(text, "and {} more files", self.more_files);
         }
         text
     }
+}
+
+/// Longest word of a bundle that is shown, characters.
+const SHOWN_MAX: usize = 512;
+
+/// What a bundle says, so that a terminal shows it and does nothing else.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
 }

@@ -8,11 +8,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::zip;
+use crate::bundle;
 use crate::error::{Context as _, Error, Kind, Result};
 
-/// Most files of a bundle.
-pub(super) const FILES_MAX: usize = 65_536;
+/// Most files of a bundle, and the length of their paths together, bytes.
+pub(super) const FILES_MAX: usize = bundle::FILES_MAX;
+const PATHS_BYTES_MAX: usize = 16 << 20;
 /// Longest path within a bundle, bytes.
 const PATH_BYTES_MAX: usize = 512;
 /// Deepest directory.
@@ -45,8 +49,16 @@ impl Section {
         let end = offset.checked_add(buffer.len() as u64).filter(|end| *end <= self.length);
         let at = end.and_then(|_| self.start.checked_add(offset));
         let at = at.ok_or_else(|| Error::new(Kind::Invalid, "a file of the bundle ends too early"))?;
-        self.file.read_exact_at(buffer, at).context(Kind::Internal, "cannot read the bundle")
+        match self.file.read_exact_at(buffer, at) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Err(changed()),
+            result => result.context(Kind::Internal, "cannot read the bundle"),
+        }
     }
+}
+
+/// What somebody else writes to while it is read cannot be judged.
+fn changed() -> Error {
+    unreadable("a file of the bundle changed while it was read")
 }
 
 /// A failure to read what is no bundle.
@@ -62,7 +74,7 @@ impl Source {
         let meta = std::fs::metadata(path).context(Kind::Internal, cannot())?;
         if meta.is_dir() {
             let mut entries = BTreeMap::new();
-            walk(path, "", 0, &mut entries)?;
+            walk(path, "", 0, &mut entries, &mut 0)?;
             return Ok(Self { archive: None, root: path.to_owned(), entries });
         }
         if !meta.is_file() {
@@ -78,6 +90,11 @@ impl Source {
         self.entries.keys().map(String::as_str)
     }
 
+    /// Length of the file with this path, bytes, if it is there.
+    pub(super) fn length(&self, path: &str) -> Option<u64> {
+        self.entries.get(path).map(|(_, length)| *length)
+    }
+
     /// All bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.entries.values().fold(0, |sum, (_, length)| sum.saturating_add(*length))
@@ -91,7 +108,7 @@ impl Source {
         let Some((start, length)) = self.entries.get(path).copied() else { return Ok(None) };
         let file = match &self.archive {
             Some(archive) => Arc::clone(archive),
-            None => Arc::new(File::open(self.root.join(path)).context(Kind::Internal, format!("cannot read {path}"))?),
+            None => Arc::new(open(&self.root.join(path), path, length)?),
         };
         Ok(Some(Section { file, start, length }))
     }
@@ -111,6 +128,15 @@ impl Source {
     }
 }
 
+/// Opens a file of a directory that was seen before. One that has become something else meanwhile is neither followed nor waited for.
+fn open(at: &Path, path: &str, length: u64) -> Result<File> {
+    let cannot = || format!("cannot read {path}");
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(at, flags, Mode::empty()).context(Kind::Internal, cannot())?);
+    let meta = file.metadata().context(Kind::Internal, cannot())?;
+    if meta.is_file() && meta.len() == length { Ok(file) } else { Err(changed()) }
+}
+
 /// Whether a path stays within its directory, and means the same everywhere.
 pub(super) fn is_plain(path: &str) -> bool {
     let plain = |part: &str| !matches!(part, "" | "." | "..");
@@ -119,7 +145,13 @@ pub(super) fn is_plain(path: &str) -> bool {
         && path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b':'))
 }
 
-fn walk(root: &Path, below: &str, depth: usize, entries: &mut BTreeMap<String, (u64, u64)>) -> Result<()> {
+fn walk(
+    root: &Path,
+    below: &str,
+    depth: usize,
+    entries: &mut BTreeMap<String, (u64, u64)>,
+    paths_bytes: &mut usize,
+) -> Result<()> {
     if depth > DEPTH_MAX {
         return Err(unreadable("the directories of the bundle are too deep"));
     }
@@ -138,10 +170,11 @@ fn walk(root: &Path, below: &str, depth: usize, entries: &mut BTreeMap<String, (
         }
         let meta = entry.path().symlink_metadata().context(Kind::Internal, cannot())?;
         if meta.is_dir() {
-            walk(root, &path, depth + 1, entries)?;
+            walk(root, &path, depth + 1, entries, paths_bytes)?;
         } else if meta.is_file() {
-            if entries.len() >= FILES_MAX {
-                return Err(unreadable(format!("the bundle has more than {FILES_MAX} files")));
+            *paths_bytes = paths_bytes.saturating_add(path.len());
+            if entries.len() >= FILES_MAX || *paths_bytes > PATHS_BYTES_MAX {
+                return Err(unreadable(format!("the bundle has more than {FILES_MAX} files, or too long paths")));
             }
             entries.insert(path, (0, meta.len()));
         } else {

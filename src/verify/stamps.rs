@@ -3,41 +3,38 @@
 //! One that holds is told with who signed it, and whether that is somebody the one who checks believes; one that does not hold is a
 //! fault of its file, because an exporter that says what is not true is not to be believed.
 
-use std::collections::BTreeMap;
-
 use aigaq_proto::receipt::{LogKey, verify_consistency};
 use aigaq_proto::{Digest, limits};
 use data_encoding::BASE64;
 
 use super::chain::Tree;
+use super::files::Files;
 use super::report::{Fault, TimeStamp};
 use super::source::Source;
 use super::trust::Trust;
-use crate::bundle::{self, about, manifest};
+use crate::bundle::{self, about};
 use crate::error::Result;
-use crate::timestamp::{REPLY_BYTES_MAX, Token};
+use crate::timestamp::Token;
 
 /// Most stamps that are looked at.
 const STAMPS_MAX: usize = 16;
 
-/// Stamps that hold, and files that do not.
-pub(super) type Found = (Vec<TimeStamp>, Vec<(String, Fault)>);
-
-/// The time stamps of the bundle, and what is wrong with their files.
+/// The time stamps of the bundle that hold; what is wrong with the files of the others is told.
 ///
 /// # Errors
 /// When the system cannot read the bundle.
 pub(super) fn check(
     source: &Source,
-    files: &BTreeMap<String, manifest::File>,
+    files: &mut Files,
     log: &LogKey,
     tree: Option<Tree>,
     trust: Option<&Trust>,
-) -> Result<Found> {
-    let named = |path: &String| path.strip_prefix(bundle::TIMESTAMPS)?.strip_suffix(".tsr")?.parse::<u64>().ok();
-    let (mut stamps, mut faults) = (Vec::new(), Vec::new());
-    for size in files.keys().filter_map(named).take(STAMPS_MAX) {
-        match stamp(source, size, log, tree)? {
+) -> Result<Vec<TimeStamp>> {
+    let named = |path: &str| path.strip_prefix(bundle::TIMESTAMPS)?.strip_suffix(".tsr")?.parse::<u64>().ok();
+    let sizes: Vec<u64> = files.below(bundle::TIMESTAMPS).filter_map(named).take(STAMPS_MAX).collect();
+    let mut stamps = Vec::new();
+    for size in sizes {
+        match stamp(source, files, size, log, tree)? {
             Ok(token) => {
                 let leads = trust.map(|trust| token.leads(&trust.timestamp_anchors));
                 stamps.push(TimeStamp {
@@ -48,18 +45,23 @@ pub(super) fn check(
                     because: leads.and_then(Result::err).map(|refusal| refusal.meaning()),
                 });
             }
-            Err((path, fault)) => faults.push((path, fault)),
+            Err((path, fault)) => files.faults.add(&path, fault),
         }
     }
     stamps.sort_by_key(|stamp| stamp.entries);
-    Ok((stamps, faults))
+    Ok(stamps)
 }
 
 /// One stamp, or which file is wrong.
-fn stamp(source: &Source, size: u64, log: &LogKey, tree: Option<Tree>) -> Result<Result<Token, (String, Fault)>> {
-    let paths = [bundle::timestamp(size), bundle::stamped(size), bundle::consistency(size)];
-    let read = |path: &str| Ok(source.whole(path, REPLY_BYTES_MAX as u64)?.unwrap_or_default());
-    let [path, stamped, consistency] = paths;
+fn stamp(
+    source: &Source,
+    files: &mut Files,
+    size: u64,
+    log: &LogKey,
+    tree: Option<Tree>,
+) -> Result<Result<Token, (String, Fault)>> {
+    let [path, stamped, consistency] = [bundle::timestamp(size), bundle::stamped(size), bundle::consistency(size)];
+    let mut read = |path: &str| files.small_if_there(source, path).map(Option::unwrap_or_default);
     let (answer, checkpoint, proof) = (read(&path)?, read(&stamped)?, read(&consistency)?);
     let text = String::from_utf8_lossy(&checkpoint);
     let Some((_, root)) = log.open(&text).ok().filter(|(of, _)| *of == size) else {

@@ -1,7 +1,7 @@
 //! The table of contents of a ZIP, read strictly: only what a bundle may be, so that no two readers of it can see two things.
 //!
 //! Entries are stored, not deflated: their bytes are read where they lie, and nothing can grow. Every entry has its bytes for
-//! itself. Nothing is allocated for a number that the file only claims.
+//! itself. The table is read as it comes: nothing is allocated for a number that the file only claims.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,7 +15,8 @@ const END_BYTES: u64 = 22;
 /// Locator and record of the ZIP64 end of central directory, bytes.
 const LOCATOR_BYTES: u64 = 20;
 const END64_BYTES: u64 = 56;
-/// Longest table that is read, bytes.
+/// How much of the table is read at a time, and the longest that is read, bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 const TABLE_BYTES_MAX: u64 = 16 << 20;
 /// Fixed part of an entry of the table and of a local header, bytes.
 const ENTRY_BYTES: usize = 46;
@@ -27,14 +28,16 @@ const LOCAL_BYTES: usize = 30;
 /// [`Kind::Invalid`] for anything that a bundle may not be, [`Kind::Internal`] when the disk does not give it.
 pub(super) fn entries(file: &File, length: u64) -> Result<BTreeMap<String, (u64, u64)>> {
     let (table_at, table_bytes, count) = table(file, length)?;
-    let mut bytes = vec![0; usize::try_from(table_bytes).unwrap_or(0)];
-    read(file, table_at, &mut bytes)?;
     let mut entries = BTreeMap::new();
     let mut taken = Vec::new();
     let mut root: Option<String> = None;
-    let mut rest = Cursor(&bytes);
+    let mut rest = Rest { file, at: table_at, left: table_bytes, piece: Vec::new(), start: 0 };
     for _ in 0..count {
-        let entry = Entry::read(&mut rest).ok_or_else(|| unreadable("the table of the ZIP does not read"))?;
+        let none = || unreadable("the table of the ZIP does not read");
+        let fixed: [u8; ENTRY_BYTES] =
+            rest.take(ENTRY_BYTES)?.and_then(|fixed| fixed.try_into().ok()).ok_or_else(none)?;
+        let variable = rest.take(Entry::variable_bytes(&fixed))?.ok_or_else(none)?;
+        let entry = Entry::read(&fixed, variable).ok_or_else(none)?;
         let name = entry.name()?;
         let (dir, path) = name.split_once('/').ok_or_else(|| unreadable("the ZIP has a file outside a directory"))?;
         if root.get_or_insert_with(|| dir.to_owned()) != dir || !is_plain(dir) {
@@ -52,7 +55,7 @@ pub(super) fn entries(file: &File, length: u64) -> Result<BTreeMap<String, (u64,
             return Err(unreadable(format!("the ZIP has {path} twice")));
         }
     }
-    if !rest.0.is_empty() {
+    if rest.left > 0 || rest.start < rest.piece.len() {
         return Err(unreadable("the table of the ZIP has more than it says"));
     }
     taken.sort_unstable();
@@ -154,8 +157,14 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn read(from: &mut Cursor<'a>) -> Option<Self> {
-        let mut fixed = Cursor(from.take(ENTRY_BYTES)?);
+    /// Length of what follows the fixed part: name, extra field and comment.
+    fn variable_bytes(fixed: &[u8; ENTRY_BYTES]) -> usize {
+        let mut lengths = Cursor(fixed.get(28..34).unwrap_or_default());
+        (0..3).filter_map(|_| lengths.u16()).map(usize::from).sum()
+    }
+
+    fn read(fixed: &[u8; ENTRY_BYTES], variable: &'a [u8]) -> Option<Self> {
+        let (mut fixed, mut from) = (Cursor(fixed), Cursor(variable));
         if fixed.u32()? != 0x0201_4b50 {
             return None;
         }
@@ -233,6 +242,38 @@ fn extended(extra: &[u8]) -> Option<&[u8]> {
         }
     }
     Some(found)
+}
+
+/// The rest of the table.
+struct Rest<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+    piece: Vec<u8>,
+    start: usize,
+}
+
+impl Rest<'_> {
+    /// The next bytes of it; none if there are not so many.
+    fn take(&mut self, bytes: usize) -> Result<Option<&[u8]>> {
+        if self.piece.len().saturating_sub(self.start) < bytes {
+            self.piece.drain(..self.start);
+            self.start = 0;
+            let want = bytes.saturating_sub(self.piece.len()).max(PIECE_BYTES);
+            let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(want);
+            let old = self.piece.len();
+            self.piece.resize(old.saturating_add(want), 0);
+            read(self.file, self.at, self.piece.get_mut(old..).unwrap_or_default())?;
+            self.at = self.at.saturating_add(want as u64);
+            self.left = self.left.saturating_sub(want as u64);
+        }
+        let end = self.start.saturating_add(bytes);
+        let taken = self.piece.get(self.start..end);
+        if taken.is_some() {
+            self.start = end;
+        }
+        Ok(taken)
+    }
 }
 
 fn read(file: &File, at: u64, buffer: &mut [u8]) -> Result<()> {
