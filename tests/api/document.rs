@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 44] = [
+const ROUTES: [&str; 45] = [
     "/v1/accounts",
     "/v1/assignments",
     "/v1/audit",
