@@ -49,6 +49,28 @@ fn payload_digest_512_kib(bencher: Bencher) {
     bencher.counter(BytesCount::new(payload.len())).bench(|| Digest::of(black_box(&payload)));
 }
 
+/// The key of a recorder and day, as a commit gets it.
+fn footage_key() -> (tempfile::TempDir, aigaq::seal::Key) {
+    let home = tempfile::tempdir().unwrap();
+    let ring = aigaq::seal::Ring::open(&home.path().join("keys"), &aigaq::seal::Settings::default()).unwrap();
+    let of = (20_000, key().public_key().unwrap().recorder_id());
+    let key = ring.keys(&[of].into()).unwrap().remove(&of).unwrap();
+    (home, key)
+}
+
+#[divan::bench]
+fn payload_seal_512_kib(bencher: Bencher) {
+    let (payload, (_home, key)) = (vec![1; 512 * 1024], footage_key());
+    bencher.counter(BytesCount::new(payload.len())).bench(|| key.seal(b"link", black_box(&payload)).unwrap());
+}
+
+#[divan::bench]
+fn payload_open_512_kib(bencher: Bencher) {
+    let (payload, (_home, key)) = (vec![1; 512 * 1024], footage_key());
+    let sealed = key.seal(b"link", &payload).unwrap();
+    bencher.counter(BytesCount::new(payload.len())).bench(|| key.open(b"link", black_box(&sealed)).unwrap());
+}
+
 #[divan::bench]
 fn signature_verify_ed25519(bencher: Bencher) {
     let link = link(Bytes::from_static(&[1; 16]));

@@ -2,7 +2,7 @@
 //! back.
 //!
 //! The rooms, in the order in which a segment passes them: [`ingest`] (QUIC in) → [`commit`] (one writer, one sync for many) →
-//! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks). A look-up goes
+//! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks), which seals it with the keys of [`seal`]. A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. who may see what [`access`] decides,
 //! what anybody does [`audit`] writes down,
@@ -61,6 +61,8 @@ pub mod recorder;
 pub mod retention;
 #[cfg(feature = "server")]
 pub mod scrub;
+#[cfg(feature = "server")]
+pub mod seal;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "recorder")]

@@ -7,6 +7,7 @@
 mod apart;
 mod data;
 mod health;
+mod keys;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,8 @@ use crate::{enrol, fleet, http, ingest, lookup, retention, store};
 
 use apart::Apart;
 pub use data::DataDir;
-pub(crate) use parts::enrol_settings;
 use parts::{Opened, Tasks};
+pub(crate) use parts::{enrol_settings, seal_settings};
 
 /// A server that is running.
 pub struct Server {
@@ -106,6 +107,10 @@ impl Server {
         let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
         tasks.spawn("retention", deletion);
         tasks.spawn("scrub", opened.scrub.clone().run(listeners.clone()));
+        tasks.spawn(
+            "keys",
+            keys::prepare(opened.gateway.store.clone(), clock.clone(), &opened.metrics, listeners.clone())?,
+        );
         tasks.spawn("fleet", opened.gateway.fleet.clone().run(fleet::TICK, listeners.clone()));
         tasks.spawn_on(lookups.handle(), "exports", Arc::clone(&opened.exports).run(listeners.clone()));
         let desk = enrol::router(Arc::clone(&opened.desk));

@@ -11,7 +11,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bundle", &[]),
     ("timestamp", &[]),
     ("verify", &["bundle", "timestamp"]),
-    ("store", &[]),
+    ("seal", &[]),
+    ("store", &["seal"]),
     ("media", &[]),
     ("http", &[]),
     ("est", &[]),
@@ -28,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("export", &["bundle", "enrol", "est", "log", "store"]),
     ("lookup", &["access", "audit", "enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
     ("recorder", &["est", "media"]),
-    ("check", &["log", "store"]),
+    ("check", &["log", "seal", "store"]),
     ("witness", &["enrol", "http"]),
 ];
 

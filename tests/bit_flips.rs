@@ -151,6 +151,7 @@ impl Data {
             name.ends_with(".sst") || name.ends_with(".log") || name.starts_with("MANIFEST") || name == "CURRENT"
         });
         kept.extend(["checkpoint", "log.key"].map(|name| self.path().join(name)));
+        kept.extend(fs::read_dir(self.path().join("keys")).unwrap().map(|entry| entry.unwrap().path()));
         (kept, others)
     }
 

@@ -433,19 +433,20 @@ fn a_lost_or_shortened_file_is_noticed() {
 
 #[test]
 fn opening_a_store_sweeps_what_an_unfinished_commit_left() {
-    let dir = tempfile::tempdir().unwrap();
-    let engine = Rocks::open(dir.path(), &settings(INGEST)).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("store");
+    let engine = Rocks::open(&dir, &settings(INGEST)).unwrap();
     let done = batch(&[(Family::Meta, keys::META_LAST_COMMIT, &1_u64.to_be_bytes())]);
     engine.commit(&[body(key(5, 1, 0), 100)], &done).unwrap();
     engine.commit(&[body(key(5, 2, 0), 100), body(key(6, 2, 1), 100)], &Batch::default()).unwrap();
     drop(engine);
-    fs::write(dir.path().join("staging/17.sst"), b"half a file").unwrap();
-    let store = Store::open(dir.path(), &settings(INGEST)).unwrap();
+    fs::write(dir.join("staging/17.sst"), b"half a file").unwrap();
+    let store = Store::open(&dir, &settings(INGEST)).unwrap();
     assert_eq!((store.last_commit(), store.next_commit()), (1, 2));
     drop(store);
-    let engine = Rocks::open(dir.path(), &settings(INGEST)).unwrap();
+    let engine = Rocks::open(&dir, &settings(INGEST)).unwrap();
     assert_eq!(footage_of(&engine), [key(5, 1, 0)]);
-    assert_eq!(fs::read_dir(dir.path().join("staging")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(dir.join("staging")).unwrap().count(), 0);
 }
 
 #[test]

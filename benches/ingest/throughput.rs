@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aigaq::seal;
 use aigaq::store::{Settings, Store};
 
 use crate::textbook::Textbook;
@@ -24,20 +25,29 @@ pub async fn run() -> f64 {
     for round in 0..ROUNDS {
         let sink = bare_round().await;
         let (ours, disk) = store_round(|dir| Store::open(&dir.join("store"), &Settings::default()).unwrap()).await;
+        let (open, _) = store_round(unsealed).await;
         let (textbook, _) = store_round(|dir| Textbook::store(&dir.join("store"))).await;
         println!(
-            "round {round}: bare {:.0} MB/s, ours {:.0} MB/s, textbook {:.0} MB/s, written/ingested {disk:.3}",
+            "round {round}: bare {:.0} MB/s, ours {:.0} MB/s, unsealed {:.0} MB/s, textbook {:.0} MB/s, written/ingested {disk:.3}",
             sink / 1e6,
             ours / 1e6,
+            open / 1e6,
             textbook / 1e6
         );
-        rows.push((sink, ours, textbook, disk));
+        rows.push((sink, ours, textbook, disk, open));
     }
-    let median = |of: fn(&(f64, f64, f64, f64)) -> f64| figures::median(&rows.iter().map(of).collect::<Vec<_>>());
+    let median = |of: fn(&(f64, f64, f64, f64, f64)) -> f64| figures::median(&rows.iter().map(of).collect::<Vec<_>>());
     figures::print("ingest_over_bare_quic", median(|row| row.1 / row.0), "ratio");
     figures::print("ingest_over_textbook_store", median(|row| row.1 / row.2), "ratio");
+    figures::print("ingest_sealed_over_unsealed", median(|row| row.1 / row.4), "ratio");
     figures::print("disk_bytes_per_byte", median(|row| row.3), "ratio");
     median(|row| row.1)
+}
+
+/// The same store, whose footage is not sealed.
+fn unsealed(dir: &Path) -> Store {
+    let seal = seal::Settings { footage: false, ..seal::Settings::default() };
+    Store::open(&dir.join("store"), &Settings { seal, ..Settings::default() }).unwrap()
 }
 
 async fn bare_round() -> f64 {

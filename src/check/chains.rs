@@ -185,8 +185,9 @@ impl<'a> Chains<'a, '_, '_> {
         let is_sound = match body {
             Body::None => Digest::of(&[]) == digest,
             Body::Inline(bytes) => Digest::of(bytes) == digest,
-            Body::Footage(key) => {
-                self.bodies.push(Owned { key: *key, digest, owner });
+            Body::Footage(key) | Body::Sealed(key) => {
+                let is_sealed = matches!(body, Body::Sealed(_));
+                self.bodies.push(Owned { key: *key, digest, owner, is_sealed });
                 true
             }
         };

@@ -1,4 +1,5 @@
-//! The footage: every body once, in the order of the keys, against the link that owns it.
+//! The footage: every body once, in the order of its places, against the link that owns it; what is sealed is opened. A key that is
+//! missing or does not open is one problem of its recorder and day, and not one of each body.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,7 @@ use super::chains::CHAIN;
 use super::{Findings, UNREAD};
 use crate::error::Error;
 use crate::store::Store;
-use crate::store::records::{FootageKey, Owner};
+use crate::store::records::{Body, FootageKey, Owner};
 
 /// A body that must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +21,8 @@ pub(super) struct Owned {
     pub(super) digest: Digest,
     /// Because of this link.
     pub(super) owner: (RecorderId, Owner),
+    /// Whether it is sealed.
+    pub(super) is_sealed: bool,
 }
 
 impl Owned {
@@ -30,12 +33,50 @@ impl Owned {
         }
     }
 
-    fn check(&self, body: &Bytes, findings: &mut Findings<'_>) {
+    fn check(&self, body: Bytes, opening: &mut Opening<'_>, findings: &mut Findings<'_>) {
+        let body_of = (self.owner.0, Body::Sealed(self.key));
+        if self.is_sealed && opening.store.is_destroyed(body_of.0, &body_of.1) {
+            findings.report.destroyed += 1;
+            return;
+        }
         findings.report.bodies += 1;
         findings.report.body_bytes += body.len() as u64;
-        if Digest::of(body) != self.digest {
+        let Some(body) = opening.open(self, body, findings) else { return };
+        if Digest::of(&body) != self.digest {
             findings.problem("footage", format!("{}: the body has not the digest that its header says", self.place()));
         }
+    }
+}
+
+/// Opens what is sealed, and knows what it has no keys for.
+struct Opening<'a> {
+    store: &'a Store,
+    /// Whose keys are a problem already, by day.
+    keyless: BTreeSet<(u32, RecorderId)>,
+}
+
+impl Opening<'_> {
+    fn open(&mut self, owned: &Owned, body: Bytes, findings: &mut Findings<'_>) -> Option<Bytes> {
+        if !owned.is_sealed {
+            return Some(body);
+        }
+        let of = (owned.key.day, owned.owner.0);
+        if self.keyless.contains(&of) {
+            findings.not_checked("sealed bodies", 1);
+            return None;
+        }
+        let error = match self.store.open_body(owned.owner.0, owned.key, owned.digest, &body) {
+            Ok(body) => return Some(body),
+            Err(error) => error,
+        };
+        match self.store.has_key(of.0, of.1) {
+            Ok(true) => findings.problem("footage", format!("{}: {error}", owned.place())),
+            Ok(false) | Err(_) => {
+                self.keyless.insert(of);
+                findings.problem("keys", format!("{} and whatever else has this key: {error}", owned.place()));
+            }
+        }
+        None
     }
 }
 
@@ -52,6 +93,7 @@ pub(super) fn check(store: &Store, mut owned: Vec<Owned>, moved: &BTreeSet<Foota
             findings.problem("footage", format!("{} and {}: they claim the same body", a.place(), b.place()));
         }
     }
+    let mut opening = Opening { store, keyless: BTreeSet::new() };
     let is_complete = !findings.has_hole(&CHAIN);
     let mut expected = owned.iter().peekable();
     let mut unread = None;
@@ -67,7 +109,7 @@ pub(super) fn check(store: &Store, mut owned: Vec<Owned>, moved: &BTreeSet<Foota
             absent(missing, floor, findings);
         }
         match expected.next_if(|owned| owned.key == key) {
-            Some(owned) => owned.check(&body, findings),
+            Some(owned) => owned.check(body, &mut opening, findings),
             None if key.commit > store.last_commit() => findings.report.unfinished += 1,
             None if key.day < floor => {}
             None if moved.contains(&key) => findings.report.moved += 1,
@@ -83,7 +125,7 @@ pub(super) fn check(store: &Store, mut owned: Vec<Owned>, moved: &BTreeSet<Foota
     }
     match unread {
         None => expected.for_each(|owned| absent(owned, floor, findings)),
-        Some(error) => one_by_one(store, expected, &error, findings),
+        Some(error) => one_by_one(&mut opening, expected, &error, findings),
     }
 }
 
@@ -97,13 +139,13 @@ struct Run<'a> {
 
 /// Reads the rest by its keys, behind a body that does not read. Neighbours that do not read are one problem.
 fn one_by_one<'a>(
-    store: &Store,
+    opening: &mut Opening<'_>,
     expected: impl Iterator<Item = &'a Owned>,
     error: &Error,
     findings: &mut Findings<'_>,
 ) {
     let before = findings.report.problems;
-    let floor = store.dropped_floor();
+    let (store, floor) = (opening.store, opening.store.dropped_floor());
     let mut run: Option<Run<'_>> = None;
     for owned in expected {
         let read = store.engine().body(owned.key);
@@ -116,7 +158,7 @@ fn one_by_one<'a>(
         }
         end(run.take(), findings);
         match read {
-            Ok(Some(body)) => owned.check(&body, findings),
+            Ok(Some(body)) => owned.check(body, opening, findings),
             _ => absent(owned, floor, findings),
         }
     }

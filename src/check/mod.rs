@@ -1,7 +1,7 @@
 //! Is everything that was acknowledged there, and is it what was received? The offline check of a data directory.
 //!
 //! [`check`] reads every family to its end with checksums on, walks every chain, verifies every signature under the enrolled key,
-//! hashes every body, computes the log's tree anew from its entries and holds it against the stored tiles and the newest
+//! opens every key and every sealed body and hashes it, computes the log's tree anew from its entries and holds it against the stored tiles and the newest
 //! checkpoint. What belongs together is compared from both sides: no footage without an owner, no link without
 //! its footage, no log entry without its link or audit entry.
 //!
@@ -26,10 +26,12 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
 use crate::log::Identity;
+use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
     self, AccountRecord, AnnouncementRecord, AssignmentRecord, CertificateRecord, ClassRecord, DayRecord,
-    ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
+    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord,
+    SessionRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -62,10 +64,14 @@ pub struct Report {
     pub expired: u64,
     /// Bodies that are hidden because their time is over, and can be brought back.
     pub hidden: u64,
+    /// Bodies that are gone because their key was destroyed.
+    pub destroyed: u64,
     /// Copies that were left on a day that is over when the body was moved to a later one.
     pub moved: u64,
     /// Bodies of a commit that was never finished; the next start removes them.
     pub unfinished: u64,
+    /// Keys of the footage.
+    pub keys: seal::Counts,
     /// Audit entries.
     pub audit_entries: u64,
     /// Entries of the transparency log.
@@ -94,8 +100,12 @@ impl fmt::Display for Report {
         writeln!(f, "links         {} ({} missing, {} breaks)", self.links, self.gaps, self.breaks)?;
         writeln!(f, "forks         {}", self.forks)?;
         writeln!(f, "quarantined   {}", self.quarantined)?;
-        let Self { bodies, body_bytes, expired, hidden, moved, .. } = self;
-        writeln!(f, "bodies        {bodies} ({body_bytes} bytes; {hidden} hidden, {moved} moved, {expired} expired)")?;
+        let Self { bodies, body_bytes, expired, hidden, moved, destroyed, .. } = self;
+        let destroyed = if *destroyed > 0 { format!(", {destroyed} destroyed") } else { String::new() };
+        writeln!(
+            f,
+            "bodies        {bodies} ({body_bytes} bytes; {hidden} hidden, {moved} moved, {expired} expired{destroyed})"
+        )?;
         if self.unfinished > 0 {
             writeln!(
                 f,
@@ -103,6 +113,9 @@ impl fmt::Display for Report {
                 self.unfinished
             )?;
         }
+        let seal::Counts { days, keys, unfinished } = self.keys;
+        let unfinished = if unfinished > 0 { format!(", {unfinished} never finished") } else { String::new() };
+        writeln!(f, "keys          {keys} of {days} days{unfinished}")?;
         writeln!(f, "audit entries {}", self.audit_entries)?;
         match self.checkpoint {
             Some(size) => writeln!(f, "log           {} entries, checkpoint at {size}", self.log_entries)?,
@@ -221,6 +234,9 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Sessions => keys::read_session(key).map(|slot| format!("session {slot}")),
         Family::Days => keys::read_day(key).map(|day| format!("day {day}")),
         Family::Feed => keys::read_u64(key, "feed").map(|slot| format!("slot {slot} of the feed")),
+        Family::Destroyed => {
+            keys::read_destroyed(key).map(|(day, recorder)| format!("{recorder} destroyed key of day {day}"))
+        }
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -231,7 +247,16 @@ fn place_of(family: Family, key: &[u8]) -> String {
 /// # Errors
 /// [`Kind::NotFound`] when there is no store or no key of its log, [`Kind::Busy`] when a server has it open, [`Kind::Damaged`] when it cannot even be opened.
 pub fn check(dir: &Path, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
-    let store = Store::open_read_only(&dir.join(store::DIR), &Settings::default())?;
+    check_with(dir, &seal::Settings::default(), on_problem)
+}
+
+/// The same where the master key lies elsewhere.
+///
+/// # Errors
+/// As [`check`]; [`Kind::Invalid`] for a master key that others may read or that is none.
+pub fn check_with(dir: &Path, seal: &seal::Settings, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
+    let settings = Settings { seal: seal.clone(), ..Settings::default() };
+    let store = Store::open_read_only(&dir.join(store::DIR), &settings)?;
     let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
     check_store(&store, identity, dir, on_problem)
 }
@@ -244,9 +269,18 @@ fn check_store(store: &Store, log: Identity, dir: &Path, on_problem: &mut dyn Fn
     trail::check(store, &mut log, &mut findings);
     log.check_owners(&mut findings);
     let moved = expiry::check(store, &bodies, &mut findings);
+    keys_of(store, &mut findings);
     footage::check(store, bodies, &moved, &mut findings);
     rest(store, &mut findings);
     Ok(findings.finish())
+}
+
+/// Every key of the footage opens.
+fn keys_of(store: &Store, findings: &mut Findings<'_>) {
+    let checked = store.check_keys(&mut |problem| findings.problem("keys", problem));
+    if let Some(counts) = findings.keep("keys", "keys", checked) {
+        findings.report.keys = counts;
+    }
 }
 
 /// The families that stand for themselves.
@@ -275,6 +309,7 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
     of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
     of_the_field::<FeedRecord>(store, Family::Feed, |key| keys::read_u64(key, "feed").map(|_| ()), findings);
+    of_the_field::<DestructionRecord>(store, Family::Destroyed, |key| keys::read_destroyed(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);

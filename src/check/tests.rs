@@ -1,7 +1,7 @@
 //! A sound store has no problem; each way to tamper with it has one that names the place.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aigaq_proto::chain::{Chain, Joint};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::{Report, check, check_store};
 use crate::error::Kind;
 use crate::log::{Identity, Log, Staged};
+use crate::seal::{self, Ring};
 use crate::store::engine::memory::Memory;
 use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
@@ -23,7 +24,7 @@ use crate::store::records::{
     self, AuditRecord, Body, Event, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner,
     QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord,
 };
-use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Settings, Store, keys};
+use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Policy, Settings, Store, keys};
 
 /// Links in the chain; more than a tile of the log holds.
 const LINKS: u64 = 300;
@@ -41,17 +42,22 @@ struct Rig {
     previous: Digest,
 }
 
+fn sealing(memory: &Memory, dir: &Path) -> Store {
+    let ring = Ring::open(&dir.join(seal::DIR), &seal::Settings::default()).unwrap();
+    Store::with_keys(Arc::new(memory.clone()), Policy::default(), ring).unwrap()
+}
+
 impl Rig {
     fn sound() -> Self {
         let memory = Memory::default();
-        let store = Store::with_engine(Arc::new(memory.clone())).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = sealing(&memory, dir.path());
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
         let key = SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap();
         let spki = key.public_key().unwrap().to_spki();
         let recorder = RecorderId::of_spki(&spki);
         store.enrol(&enrolled(recorder, spki)).unwrap();
         store.audit(&entry()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
         let identity = Identity::load_or_create(dir.path()).unwrap();
         let log = Log::open(store.clone(), identity.clone(), Some(dir.path())).unwrap();
         let (chain, previous) = (Chain::default(), Digest::ZERO);
@@ -137,7 +143,7 @@ impl Rig {
 
     fn check(&self) -> (Report, Vec<String>) {
         let mut problems = Vec::new();
-        let store = Store::with_engine(Arc::new(self.memory.clone())).unwrap();
+        let store = sealing(&self.memory, self.dir.path());
         let mut on_problem = |line: &str| problems.push(line.to_owned());
         let report = check_store(&store, self.identity.clone(), self.dir.path(), &mut on_problem).unwrap();
         let shown = problems.iter().filter(|line| !line.contains(" more of the kind ")).count();
@@ -168,8 +174,8 @@ impl Rig {
 
     fn footage(&self, sequence: u64) -> FootageKey {
         match self.store.link(self.recorder, sequence).unwrap().unwrap().body {
-            Body::Footage(key) => key,
-            other => panic!("{other:?} is no footage"),
+            Body::Sealed(key) => key,
+            other => panic!("{other:?} is no sealed footage"),
         }
     }
 
@@ -248,7 +254,7 @@ fn a_checkpoint_of_a_larger_tree_or_one_that_was_changed_is_found() {
 
 #[test]
 fn a_body_that_is_changed_missing_or_nobodys_is_found() {
-    Rig::expect(|rig| assert!(rig.memory.flip_body(rig.footage(9), 3)), "RECORDER/9: the body has not the digest");
+    Rig::expect(|rig| assert!(rig.memory.flip_body(rig.footage(9), 3)), "RECORDER/9: the sealed body does not open");
     Rig::expect(|rig| rig.memory.set_body(rig.footage(9), None), "RECORDER/9: its body is missing");
     let stray = FootageKey { day: 1, commit: 1, index: 0 };
     Rig::expect(
@@ -257,10 +263,50 @@ fn a_body_that_is_changed_missing_or_nobodys_is_found() {
     );
     let swap = |rig: &Rig| {
         let key = rig.footage(10);
-        rig.change_link(9, |record| record.body = Body::Footage(key));
+        rig.change_link(9, |record| record.body = Body::Sealed(key));
     };
     Rig::expect(swap, "RECORDER/9 and RECORDER/10: they claim the same body");
     Rig::expect(|rig| rig.change_link(0, |record| record.body = Body::Inline(vec![1])), "RECORDER/0: its payload");
+}
+
+#[test]
+fn a_key_that_is_missing_changed_or_wrapped_by_another_is_named_once() {
+    let key_file = |rig: &Rig| rig.dir.path().join(format!("keys/{}.keys", rig.footage(1).day));
+    let named = |tamper: &dyn Fn(&Rig), line: &str| {
+        let rig = Rig::sound();
+        tamper(&rig);
+        let store = Store::with_keys(
+            Arc::new(rig.memory.clone()),
+            Policy::default(),
+            Ring::open_read_only(&rig.dir.path().join(seal::DIR), &seal::Settings::default()).unwrap(),
+        );
+        let mut problems = Vec::new();
+        let mut on_problem = |line: &str| problems.push(line.to_owned());
+        let report = check_store(&store.unwrap(), rig.identity.clone(), rig.dir.path(), &mut on_problem).unwrap();
+        assert!(problems.iter().any(|problem| problem.contains(line)), "{problems:?}");
+        assert!(problems.len() <= 2, "not one for each body: {problems:?}");
+        assert!(report.not_checked.contains_key("sealed bodies"));
+    };
+    named(&|rig| fs::remove_file(key_file(rig)).unwrap(), "is not there");
+    named(&|rig| fs::remove_dir_all(rig.dir.path().join("keys")).unwrap(), "is not there");
+    named(&|rig| fs::remove_file(rig.dir.path().join("keys/master.key")).unwrap(), "the master key that wrapped them");
+    let flip = |rig: &Rig| {
+        let mut bytes = fs::read(key_file(rig)).unwrap();
+        bytes[50] ^= 1;
+        fs::write(key_file(rig), bytes).unwrap();
+    };
+    named(&flip, "has no head that holds");
+}
+
+#[test]
+fn footage_whose_key_was_destroyed_is_counted_and_no_problem() {
+    let rig = Rig::sound();
+    let act = crate::store::records::Act { at: 1, by: "command line".into(), reason: "order".into() };
+    let day = rig.footage(1).day;
+    assert!(rig.store.destroy_key(day, rig.recorder, 1, rig.store.claims(), act).unwrap());
+    let (report, problems) = rig.check();
+    // The chain's media, the fork and what is in quarantine.
+    assert_eq!((report.destroyed, report.bodies, problems.len()), (LINKS + 1, 0, 0), "{problems:?}");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use super::output;
 use crate::check;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::server::DataDir;
+use crate::server::{DataDir, seal_settings};
 use crate::store;
 
 /// Check a data directory from end to end, with no server running.
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// The server's data directory; the server must be stopped.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// The server's configuration, where it says that keys of footage are not beside the store.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -30,7 +34,8 @@ pub(super) fn run(args: Args) -> Result<()> {
         return Err(Error::new(Kind::Invalid, format!("{} is no data directory of a server", args.data.display())));
     }
     let _lock = DataDir::open(&args.data)?;
-    let report = check::check(&args.data, &mut |problem| {
+    let config = args.config.as_deref().map(Config::load).transpose()?.unwrap_or_default();
+    let report = check::check_with(&args.data, &seal_settings(&config), &mut |problem| {
         let _ = output::line(&format!("problem: {problem}"));
     })?;
     output::line(&report.to_string())?;

@@ -12,6 +12,8 @@ mod demo;
 #[cfg(feature = "server")]
 mod enrol;
 #[cfg(feature = "server")]
+mod keys;
+#[cfg(feature = "server")]
 mod load;
 #[cfg(feature = "recorder")]
 mod logs;

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{account, check, demo, enrol, load, logs, retention, revoke, serve, witness};
+use super::{account, check, demo, enrol, keys, load, logs, retention, revoke, serve, witness};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -28,6 +28,7 @@ pub(super) enum Command {
     Demo(demo::Args),
     Check(check::Args),
     Retention(retention::Args),
+    Keys(keys::Args),
     Load(load::Args),
 }
 
@@ -49,6 +50,7 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
         Command::Retention(args) => retention::run(args),
+        Command::Keys(args) => keys::run(args),
         Command::Load(args) => load::run(args),
     }
 }

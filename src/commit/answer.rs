@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Outcome;
 use super::again::{Again, Duplicate};
 use super::metrics::{Fate, Metrics};
-use super::plan::{Answer, Leaf, Waiter, no_room};
+use super::plan::{Answer, Leaf, Waiter};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::log::Settled;
@@ -52,15 +52,15 @@ impl Answers {
         waiters.into_iter().try_for_each(|waiter| self.answer(waiter, settled))
     }
 
-    /// Answers a batch for which there was no room: what was durable before still gets its receipt.
+    /// Answers a batch that could not be stored for want of room or of a key: what was durable before still gets its receipt.
     ///
     /// # Errors
     /// Only [`Kind::Fatal`], from the log.
-    pub(super) fn no_room(&self, waiters: Vec<Waiter>) -> Result<()> {
+    pub(super) fn unstored(&self, waiters: Vec<Waiter>, why: &Outcome, fate: Fate) -> Result<()> {
         for mut waiter in waiters {
             if matches!(waiter.answer, Answer::Receipt(_) | Answer::Evidence(_)) {
-                waiter.answer = Answer::Refusal(no_room());
-                waiter.fate = Fate::StorageFull;
+                waiter.answer = Answer::Refusal(why.clone());
+                waiter.fate = fate;
             }
             self.answer(waiter, None)?;
         }

@@ -15,6 +15,7 @@
 //! | payload's length or digest wrong, first time, over its quota | that | the same, but it is not kept |
 //! | the same again, a bad signature, or a fork, over its quota | `Quota` | never |
 //! | no room on disk | `StorageFull` | again after [`RETRY_STORAGE_MS`] |
+//! | no key for the footage, because a KMS is away | `Busy` | again after [`RETRY_KEY_MS`] |
 
 use std::collections::HashMap;
 
@@ -35,6 +36,8 @@ use crate::store::{Commit, NewLink, NewQuarantine, Statement};
 pub(super) const RETRY_FAULT_MS: u32 = 1_000;
 /// When a link for which there was no room may come again, milliseconds.
 pub(super) const RETRY_STORAGE_MS: u32 = 5_000;
+/// When a link whose footage has no key yet may come again, milliseconds.
+pub(super) const RETRY_KEY_MS: u32 = 2_000;
 
 /// What is promised about a link of the batch.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +115,12 @@ impl<'a> Plan<'a> {
         for Statement { number, digest, at } in statements {
             self.statements.push((*number, self.log.append(digest, *at)));
         }
+    }
+
+    /// Answers a link with a refusal and does not take it into the plan.
+    pub(super) fn refuse(&mut self, submission: Submission, why: Outcome, fate: Fate) {
+        let Submission { received_at, reply, permit, .. } = submission;
+        self.waiters.push(Waiter { answer: Answer::Refusal(why), fate, received_at, reply, permit });
     }
 
     /// Takes a link into the plan. On an error the link is not in it, and its waiter is told by the dropped reply.
@@ -286,6 +295,16 @@ fn too_far(resend_from: Sequence) -> Outcome {
 
 fn over_quota() -> Outcome {
     refused(RefusalReason::Quota, Advice::Never, "too many links of this recorder are kept as evidence already")
+}
+
+/// What is told to a link whose footage cannot be sealed now.
+pub(super) fn no_key() -> Outcome {
+    let advice = Advice::RetryAfter { delay_ms: RETRY_KEY_MS };
+    refused(
+        RefusalReason::Busy,
+        advice,
+        "the key of the footage's day is not there yet; nothing of this link was stored",
+    )
 }
 
 /// What is told to a link for which there is no room on disk.

@@ -1,6 +1,7 @@
 //! The writer over an engine that can be made to fail: what is answered, what is durable, and what never is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aigaq_proto::message::{Advice, Receipt, RefusalReason};
 use aigaq_proto::{Content, Digest, LinkHeader, RecorderId, Sequence, link, receipt};
@@ -15,9 +16,10 @@ use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::error::Kind;
 use crate::log::{Identity, Log};
-use crate::store::Store;
+use crate::seal::{self, Ring};
 use crate::store::engine::memory::{FailAt, Memory};
 use crate::store::records::{RecorderKey, RecorderKind, RecorderRecord, Revocation};
+use crate::store::{Policy, Store};
 
 #[derive(Debug, Clone)]
 struct Link {
@@ -108,6 +110,10 @@ impl Rig {
 
     fn with(engine: Memory, identity: Identity, settings: Settings) -> Self {
         let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
+        Self::on(engine, store, identity, settings)
+    }
+
+    fn on(engine: Memory, store: Store, identity: Identity, settings: Settings) -> Self {
         let log = Log::open(store.clone(), identity.clone(), None).unwrap();
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
@@ -424,4 +430,36 @@ fn a_revoked_recorder_brings_nothing_more_and_keeps_what_it_brought() {
         assert!(again.store.link(links[0].header.recorder, 1).unwrap().is_none());
         again.receipts(&chain(2, 2));
     }
+}
+
+/// While the KMS gives nothing, footage waits at its recorders and everything else goes on; then it comes, and nothing is lost.
+#[test]
+fn without_a_key_footage_comes_again_later_and_has_no_receipt() {
+    let home = tempfile::tempdir().unwrap();
+    let answers = home.path().join("answers");
+    let script = format!("[ -e '{}' ] && exec cat", answers.display());
+    let command = vec!["/bin/sh".to_owned(), "-c".to_owned(), script];
+    let settings =
+        seal::Settings { wrap_command: command.clone(), unwrap_command: command, ..seal::Settings::default() };
+    let ring = Ring::open(&home.path().join("keys"), &settings).unwrap();
+    let engine = Memory::default();
+    let store = Store::with_keys(Arc::new(engine.clone()), Policy::default(), ring).unwrap();
+    let mut rig = Rig::on(engine, store, Identity::ephemeral().unwrap(), Settings::default());
+    let links = chain(1, 3);
+    let outcomes = rig.settle(&links, None);
+    assert!(matches!(outcomes[0], Some(Outcome::Receipt(_))), "an initialisation segment is no footage");
+    for refused in &outcomes[1..] {
+        let Some(Outcome::Refused { reason, advice, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(*reason, RefusalReason::Busy);
+        assert!(matches!(advice, Advice::RetryAfter { .. }), "{advice:?}");
+    }
+    assert_eq!(rig.metric("aigaq_segments_total", "busy"), 2.0);
+    assert!(rig.store.link(links[1].header.recorder, 1).unwrap().is_none());
+    std::fs::write(answers, "").unwrap();
+    let begun = std::time::Instant::now();
+    while rig.store.can_seal(links[1].header.recorder, 1_700_000_000_500_000).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the KMS is back and is not asked");
+        std::thread::yield_now();
+    }
+    rig.receipts(&links[1..]);
 }

@@ -16,7 +16,7 @@ use super::again::Again;
 use super::answer::{Answers, Teller};
 use super::batch::{Batch, Next, Pace, Policy};
 use super::metrics::{Fate, Metrics};
-use super::plan::Plan;
+use super::plan::{Plan, no_key, no_room};
 use super::{Settings, Submission};
 use crate::chain::Heads;
 use crate::clock::Clock;
@@ -45,6 +45,8 @@ pub(super) struct Writer {
     unkept: bool,
     /// The last time, the entries of the audit trail could not be read.
     unread: bool,
+    /// The last link with footage found no key to seal it with.
+    keyless: bool,
 }
 
 /// What became of a commit.
@@ -52,6 +54,7 @@ enum Stored {
     Nothing,
     Durable,
     NoRoom,
+    NoKey,
 }
 
 /// Starts the thread. It reports its result when it has dropped everything that anybody waits for.
@@ -97,7 +100,18 @@ impl Writer {
         let teller = Teller { clock, metrics: metrics.clone() };
         let again = Again::start(log.reader(), teller.clone())?;
         let answers = Answers { teller, again };
-        Ok(Self { store, heads, log, policy, answers, metrics, full: false, unkept: false, unread: false })
+        Ok(Self {
+            store,
+            heads,
+            log,
+            policy,
+            answers,
+            metrics,
+            full: false,
+            unkept: false,
+            unread: false,
+            keyless: false,
+        })
     }
 
     fn run(
@@ -171,6 +185,10 @@ impl Writer {
                 self.metrics.link(Fate::Revoked);
                 continue;
             }
+            if !has_key(&self.store, &submission, &mut self.keyless)? {
+                plan.refuse(submission, no_key(), Fate::Busy);
+                continue;
+            }
             plan.add(submission).or_else(|error| self.answers.failed(error))?;
         }
         let commit = plan.commit(self.store.next_commit());
@@ -179,8 +197,9 @@ impl Writer {
             Stored::Nothing => self.answers.durable(plan.waiters, None),
             Stored::NoRoom => {
                 self.full |= has_payload;
-                self.answers.no_room(plan.waiters)
+                self.answers.unstored(plan.waiters, &no_room(), Fate::StorageFull)
             }
+            Stored::NoKey => self.answers.unstored(plan.waiters, &no_key(), Fate::Busy),
             Stored::Durable => {
                 self.full &= !has_payload;
                 plan.heads.settle();
@@ -242,9 +261,35 @@ fn persist(store: &Store, commit: Option<Commit>, metrics: &Metrics) -> Result<S
         }
         Err(error) => {
             timer.stop_and_discard();
-            if error.kind() == Kind::StorageFull { Ok(Stored::NoRoom) } else { Err(fatal(error)) }
+            match error.kind() {
+                Kind::StorageFull => Ok(Stored::NoRoom),
+                Kind::Busy => Ok(Stored::NoKey),
+                _ => Err(fatal(error)),
+            }
         }
     }
+}
+
+/// Whether the footage that a link brings can be sealed. Logged when it begins to fail, not at every link.
+///
+/// # Errors
+/// [`Kind::Fatal`] when the directory of the keys has failed.
+fn has_key(store: &Store, link: &Submission, failed_before: &mut bool) -> Result<bool> {
+    if link.payload.is_empty() || !(link.header.is_media() || link.fault.is_some()) {
+        return Ok(true);
+    }
+    let failed = match store.can_seal(link.header.recorder, link.received_at) {
+        // Without room for a key the commit itself says so.
+        Ok(()) => None,
+        Err(error) if error.kind() == Kind::StorageFull => None,
+        Err(error) if error.kind() == Kind::Fatal => return Err(error),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = failed.as_ref().filter(|_| !*failed_before) {
+        tracing::error!(%error, "footage waits at its recorders: there is no key to seal it with");
+    }
+    *failed_before = failed.is_some();
+    Ok(failed.is_none())
 }
 
 /// Keeps the checkpoint beside the store. Logged when it begins to fail, not at every commit. Whether it failed.

@@ -14,8 +14,8 @@ use url::Url;
 
 use super::raw::Raw;
 use super::{
-    Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Shutdown, Site, Store, Timestamp,
-    Tls, Witness,
+    Api, Commit, Config, Enrol, Ingest, LogFormat, Logging, Ops, Quic, Retention, Seal, Shutdown, Site, Store,
+    Timestamp, Tls, Witness,
 };
 
 const KIB: usize = 1024;
@@ -33,6 +33,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         ops: ops(raw),
         store: store(raw),
         retention: retention(raw),
+        seal: seal(raw),
         witness: witness(raw),
         timestamp: timestamp(raw),
         commit: commit(raw),
@@ -149,6 +150,20 @@ fn retention(raw: &mut Raw) -> Retention {
         departments: raw.integers("departments", 1..=36_500),
         categories: raw.integers("categories", 1..=36_500),
     }
+}
+
+fn seal(raw: &mut Raw) -> Seal {
+    raw.section("seal");
+    let seal = Seal {
+        footage: raw.switch("footage", true),
+        master_key: path(raw, "master_key"),
+        wrap_command: raw.list("wrap_command"),
+        unwrap_command: raw.list("unwrap_command"),
+    };
+    if seal.wrap_command.is_empty() != seal.unwrap_command.is_empty() {
+        raw.note("seal.wrap_command and seal.unwrap_command: set both or neither".to_owned());
+    }
+    seal
 }
 
 fn witness(raw: &mut Raw) -> Witness {

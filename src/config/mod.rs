@@ -38,6 +38,8 @@ pub struct Config {
     pub store: Store,
     /// How long footage is kept.
     pub retention: Retention,
+    /// How footage is sealed.
+    pub seal: Seal,
     /// Who cosigns the log.
     pub witness: Witness,
     /// Who stamps it, if anybody.
@@ -141,6 +143,19 @@ pub struct Retention {
     pub departments: BTreeMap<String, u32>,
     /// The same by category of a mark, where that is longer.
     pub categories: BTreeMap<String, u32>,
+}
+
+/// The section `[seal]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Whether footage is sealed.
+    pub footage: bool,
+    /// The file of the master key, where it is not beside the keys that it wraps.
+    pub master_key: Option<PathBuf>,
+    /// Program and arguments that wrap a key.
+    pub wrap_command: Vec<String>,
+    /// The same that unwrap it.
+    pub unwrap_command: Vec<String>,
 }
 
 /// The section `[witness]`.

@@ -107,6 +107,26 @@ impl Raw {
         })
     }
 
+    /// True or false.
+    pub(super) fn switch(&mut self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.take(key) else { return default };
+        value.as_bool().unwrap_or_else(|| {
+            self.refuse(key, &value, "must be true or false");
+            default
+        })
+    }
+
+    /// Texts that are not empty, in a list; none if nothing is set.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<String> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let read = value.as_array().and_then(|list| list.iter().map(text).collect());
+        read.unwrap_or_else(|| {
+            self.refuse(key, &value, "must be a program and its arguments, such as [\"/usr/local/bin/kms\", \"wrap\"]");
+            Vec::new()
+        })
+    }
+
     /// A socket address: IP address and port, the port 0 for any free one.
     pub(super) fn address(&mut self, key: &'static str, default: SocketAddr) -> SocketAddr {
         self.text(key, default, "an IP address and a port, such as \"127.0.0.1:8080\"", |text| text.parse().ok())

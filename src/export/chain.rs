@@ -205,7 +205,7 @@ impl Writer<'_> {
         for (number, record) in (0_u64..).zip(&lines) {
             self.job.go_on()?;
             let path = bundle::quarantined(id, number);
-            let payload = match self.store.quarantined_body(record) {
+            let payload = match self.store.quarantined_body(id, record) {
                 Ok(bytes) if bytes.is_empty() => Payload::None,
                 Ok(_) => {
                     whole.push((path.clone(), record));
@@ -218,7 +218,7 @@ impl Writer<'_> {
         // Only now is the entry of the chain whole.
         for (path, record) in whole {
             self.job.go_on()?;
-            archive.add(&path, &self.store.quarantined_body(record)?)?;
+            archive.add(&path, &self.store.quarantined_body(id, record)?)?;
         }
         Ok(())
     }

@@ -115,7 +115,7 @@ pub(super) fn slice(bytes: &Bytes, part: std::ops::Range<u64>) -> Result<Bytes> 
 /// # Errors
 /// Those of the store.
 pub(super) fn is_deleted(store: &Store, id: RecorderId, sequence: Sequence) -> Result<bool> {
-    Ok(store.link(id, sequence)?.is_some_and(|link| store.is_deleted(&link.body)))
+    Ok(store.link(id, sequence)?.is_some_and(|link| store.is_deleted(id, &link.body)))
 }
 
 /// A segment as the timeline knows it.

@@ -258,7 +258,7 @@ fn judge(store: &Store, log: &Reader, permit: &Permit<Find>, range: &TimeRange) 
             signature: &record.signature,
             agrees: true,
             place: place(&receipt::entry(&digest, record.received_at), record.log_index)?,
-            payload: if store.is_deleted(&record.body) { Payload::Deleted } else { Payload::Absent },
+            payload: if store.is_deleted(id, &record.body) { Payload::Deleted } else { Payload::Absent },
             inside: header.is_some_and(|header| range.touches(header.captured_at, header.duration_us)),
         };
         let _ = if fork { judge.fork(&facts) } else { judge.link(&facts) };

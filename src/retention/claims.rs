@@ -55,6 +55,21 @@ impl Claims {
         Ok(claims)
     }
 
+    /// Holds that stand and came in time for footage that expires on `day`, and nothing else.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn holds(store: &Store, recorder: RecorderId, day: u32) -> Result<Self> {
+        let mut claims = Self::default();
+        for hold in store.holds(Some(recorder)) {
+            let hold = hold?;
+            if hold.stands() && hold.gone_before <= day {
+                claims.holds.push((hold.from..hold.to, hold.id));
+            }
+        }
+        Ok(claims)
+    }
+
     /// One extension and nothing else.
     pub(super) fn only(extension: ExtensionRecord) -> Self {
         let rule = extension.cause.rule();

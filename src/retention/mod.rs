@@ -6,13 +6,15 @@
 //! [`Retention::undo`] brings a range back; links, digests, signatures and places in the log stay for ever.
 //!
 //! The order of a deletion: what is kept is durable under its later day → the day is hidden, or condemned, if nothing was held
-//! meanwhile (one lock, in the store) → statements of what goes are durable in the audit trail → the bytes go → that is written down.
+//! meanwhile (one lock, in the store) → statements of what goes are durable in the audit trail → it is looked once more whether anything
+//! of it is held → the bytes and the keys that they are sealed with go → that is written down.
 //! A crash at any point is taken up at the next round; then statements may be there twice, and never not at all.
 //!
 //! When the disk fills, days within their grace go early, oldest first, since their time is over by policy; then recorders are told to
 //! come back later. What is held and what has not expired is never touched, whatever the disk says.
 
 mod claims;
+mod destroy;
 mod metrics;
 mod pass;
 mod preview;
@@ -37,6 +39,7 @@ use crate::store::{Hidden, Released, Store};
 use pass::Left;
 
 pub use claims::HELD_DAYS;
+pub use destroy::{Destroyed, destroy};
 pub use metrics::Metrics;
 pub use preview::{Line, Planned, Preview, preview};
 pub use statement::{DOMAIN, Statement};
@@ -308,6 +311,10 @@ impl Retention {
                 }
                 Ok(())
             })?;
+            destroy::refuse_held(store, day, None)?;
+            let text = format!("destroy the keys of footage day {day}");
+            let entry = AuditRecord::new(now, Event::KeyDestruction, ACTOR, "server", text);
+            store.audit(&entry.ended("destroyed"))?;
             store.drop_days_before(day + 1)?;
             for (rule, bytes) in rules {
                 self.shared.metrics.deleted_bytes.with_label_values(&[rule]).inc_by(bytes);

@@ -11,13 +11,17 @@ use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, link};
 use bytes::Bytes;
 use prometheus::Registry;
 
-use super::{GRACE_US, HELD_DAYS, Metrics, Planned, Retention, preview};
+use super::{GRACE_US, HELD_DAYS, Metrics, Planned, Retention, destroy, preview};
 use crate::clock::Clock;
 use crate::error::Kind;
+use crate::seal::{self, Ring};
+use crate::store::engine::Family;
 use crate::store::engine::memory::{FailAt, Memory};
 use crate::store::policy::{DAY_US, Rule, day_of};
-use crate::store::records::{Act, Body, LinkRecord, QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord};
-use crate::store::{Commit, NewLink, NewQuarantine, Policy, Released, Store};
+use crate::store::records::{
+    self, Act, Body, Event, HoldRecord, LinkRecord, Owner, QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord,
+};
+use crate::store::{Commit, NewLink, NewQuarantine, Policy, Released, Store, keys};
 
 /// The day on which the tests begin.
 const DAY: u32 = 20_000;
@@ -25,6 +29,8 @@ const BODY: usize = 100;
 const SECOND: u64 = 1_000_000;
 
 struct Rig {
+    /// Where the keys lie.
+    home: Arc<tempfile::TempDir>,
     memory: Memory,
     store: Store,
     clock: Clock,
@@ -48,19 +54,21 @@ impl Rig {
             departments: BTreeMap::from([("Custody".to_owned(), 40)]),
             categories: BTreeMap::from([("force".to_owned(), 100), ("note".to_owned(), 5)]),
         };
-        Self::over(Memory::default(), Clock::fixed(at(DAY)), policy)
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        Self::over(home, Memory::default(), Clock::fixed(at(DAY)), policy)
     }
 
-    fn over(memory: Memory, clock: Clock, policy: Policy) -> Self {
-        let store = Store::with_policy(Arc::new(memory.clone()), policy.clone()).unwrap();
+    fn over(home: Arc<tempfile::TempDir>, memory: Memory, clock: Clock, policy: Policy) -> Self {
+        let ring = Ring::open(home.path(), &seal::Settings::default()).unwrap();
+        let store = Store::with_keys(Arc::new(memory.clone()), policy.clone(), ring).unwrap();
         let metrics = Metrics::register(&Registry::new()).unwrap();
         let retention = Retention::new(store.clone(), clock.clone(), metrics.clone(), 0);
-        Self { memory, store, clock, retention, metrics, policy }
+        Self { home, memory, store, clock, retention, metrics, policy }
     }
 
     /// What a new process finds.
     fn restart(&self) -> Self {
-        Self::over(self.memory.restart(), self.clock.clone(), self.policy.clone())
+        Self::over(Arc::clone(&self.home), self.memory.restart(), self.clock.clone(), self.policy.clone())
     }
 
     fn recorder(&self, name: u8, department: &str) -> RecorderId {
@@ -110,7 +118,7 @@ impl Rig {
 
     fn bytes(&self) -> usize {
         use crate::store::engine::Engine as _;
-        self.memory.bodies().map(|body| body.unwrap().1.len()).sum()
+        self.memory.bodies().map(|body| body.unwrap().1.len() - seal::OVERHEAD_BYTES).sum()
     }
 
     fn trail(&self) -> Vec<String> {
@@ -527,7 +535,9 @@ fn other_sides_of_forks_and_quarantined_links_expire_and_are_held_too() {
     let forks = vec![fork];
     rig.store.commit(Commit { number: 1, forks, quarantined: vec![bad], ..Commit::default() }).unwrap();
     let fork = |rig: &Rig| rig.store.body(&rig.store.fork(recorder, 4, digest).unwrap().unwrap());
-    let bad = |rig: &Rig| rig.store.quarantined_body(&rig.store.quarantine(recorder).next().unwrap().unwrap().record);
+    let bad = |rig: &Rig| {
+        rig.store.quarantined_body(recorder, &rig.store.quarantine(recorder).next().unwrap().unwrap().record)
+    };
     rig.retention.hold(recorder, begin..begin + 51 * SECOND, act("token:a", 1)).unwrap();
     rig.to(DAY + 18);
     assert_eq!((fork(&rig).unwrap(), bad(&rig).unwrap()), (payload(4), Bytes::from_static(b"bad")));
@@ -613,4 +623,119 @@ fn over_half_a_year_each_day_shows_exactly_what_policy_and_holds_say() {
         assert!((bytes..=bytes + holds.len() * BODY).contains(&rig.bytes()), "on day {day}");
     }
     assert!(holds.len() > 3);
+}
+
+#[test]
+fn the_keys_of_a_day_go_with_it_and_a_copy_of_the_store_gives_nothing() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 0);
+    rig.to(DAY + 17);
+    let (copy, file) = (rig.memory.restart(), rig.home.path().join(format!("{}.keys", DAY + 10)));
+    assert!(file.exists(), "the grace is not over");
+    rig.to(DAY + 18);
+    assert!(!file.exists());
+    assert!(rig.trail().contains(&format!(": destroy the keys of footage day {}", DAY + 10)));
+    let ring = Ring::open(rig.home.path(), &seal::Settings::default()).unwrap();
+    let copy = Store::with_keys(Arc::new(copy), rig.policy.clone(), ring).unwrap();
+    let stored = copy.stored(recorder, Owner::Link(3)).unwrap();
+    assert!(copy.engine().body(stored.body().place().unwrap()).unwrap().is_some(), "the copy has the bytes");
+    let read = copy.open_body(recorder, stored.body().place().unwrap(), Digest::of(&payload(3)), &[0; 128]);
+    assert_eq!(read.unwrap_err().kind(), Kind::Damaged);
+}
+
+#[test]
+fn no_key_of_a_day_goes_while_a_hold_stands_that_came_in_time() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 0);
+    rig.to(DAY + 17);
+    // As if the hold had been overlooked: it is there, and the day is condemned all the same.
+    assert!(rig.store.condemn_before(DAY + 11, rig.store.claims()).unwrap());
+    let hold = HoldRecord {
+        id: 1,
+        recorder,
+        from: at(DAY) + 3 * SECOND,
+        to: at(DAY) + 4 * SECOND,
+        placed: act("token:a", at(DAY)),
+        gone_before: 0,
+        asked: None,
+        released: None,
+    };
+    let key = keys::hold(recorder, 1);
+    rig.memory.set_value(Family::Holds, &key, Some(records::encode(&hold).unwrap()));
+    let error = rig.retention.round().unwrap_err();
+    assert!(error.to_string().contains("hold 1 covers what it seals"), "{error}");
+    assert!(rig.home.path().join(format!("{}.keys", DAY + 10)).exists());
+    assert_eq!(rig.bytes(), 10 * BODY);
+    let late = HoldRecord { gone_before: DAY + 11, ..hold };
+    rig.memory.set_value(Family::Holds, &key, Some(records::encode(&late).unwrap()));
+    rig.retention.round().unwrap();
+    assert!(!rig.home.path().join(format!("{}.keys", DAY + 10)).exists(), "that one came too late");
+}
+
+#[test]
+fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
+    let rig = Rig::new();
+    let (one, two) = (rig.recorder(1, "Traffic"), rig.recorder(2, "Traffic"));
+    rig.record(one, 0);
+    rig.record(two, 0);
+    let copy = rig.memory.restart();
+    let done = destroy(&rig.store, one, DAY + 10, &act("command line", at(DAY))).unwrap();
+    assert_eq!((done.links, done.bytes), (10, 10 * BODY as u64));
+    rig.record(one, 10);
+    for rig in [&rig.restart(), &rig] {
+        for sequence in 0..10 {
+            let error = rig.store.body(&rig.store.link(one, sequence).unwrap().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), Kind::NotFound);
+            assert!(error.to_string().contains("destroyed with its key, by command line: case 7"), "{error}");
+        }
+        assert_eq!(rig.seen(one, 10..20).len(), 10, "what comes later has a new key");
+        assert_eq!(rig.seen(two, 0..10).len(), 10);
+        assert_eq!(destroy(&rig.store, one, DAY + 9, &act("x", at(DAY))).unwrap_err().kind(), Kind::NotFound);
+        assert!(rig.store.deleted_before(one).unwrap() > at(DAY));
+        let ring = Ring::open(rig.home.path(), &seal::Settings::default()).unwrap();
+        let copy = Store::with_keys(Arc::new(copy.clone()), rig.policy.clone(), ring).unwrap();
+        assert_eq!(copy.body(&copy.link(one, 3).unwrap().unwrap()).unwrap_err().kind(), Kind::Damaged);
+    }
+    // Its day passes like any other, also when somebody holds what is gone.
+    rig.retention.hold(one, at(DAY)..at(DAY + 1), act("token:a", at(DAY))).unwrap();
+    rig.to(DAY + 20);
+    assert_eq!(rig.seen(one, 10..20).len(), 10, "held");
+    assert_eq!(rig.bytes(), 10 * BODY);
+}
+
+#[test]
+fn a_held_key_is_not_destroyed_early_and_both_are_written_down() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 0);
+    let from = at(DAY) + 9 * SECOND;
+    rig.retention.hold(recorder, from..from + 1, act("token:a", at(DAY))).unwrap();
+    let error = destroy(&rig.store, recorder, DAY + 10, &act("command line", at(DAY))).unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert!(error.to_string().contains("hold 1 covers"), "{error}");
+    assert_eq!(rig.seen(recorder, 0..10).len(), 10);
+    let entries: Vec<_> = rig.store.audit_entries(0..u64::MAX).map(Result::unwrap).collect();
+    let last = entries.last().unwrap();
+    assert_eq!((last.event, last.outcome.as_str()), (Event::KeyDestruction, "refused: held"));
+    rig.retention.ask_release(recorder, 1, act("token:a", at(DAY))).unwrap();
+    rig.retention.confirm_release(recorder, 1, act("token:b", at(DAY))).unwrap();
+    assert_eq!(destroy(&rig.store, recorder, DAY + 10, &act("command line", at(DAY))).unwrap().links, 10);
+}
+
+#[test]
+fn a_destruction_that_a_crash_cuts_off_is_finished_at_the_next_start() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 0);
+    let claims = rig.store.claims();
+    rig.memory.fail_commit(1, FailAt::End);
+    let destroyed = rig.store.destroy_key(DAY + 10, recorder, at(DAY), claims, act("x", at(DAY)));
+    assert_eq!(destroyed.unwrap_err().kind(), Kind::Fatal);
+    assert!(!rig.store.destruction(DAY + 10, recorder).unwrap().unwrap().done);
+    assert!(rig.store.has_key(DAY + 10, recorder).unwrap(), "it was cut off before the key went");
+    let rig = rig.restart();
+    assert!(rig.store.destruction(DAY + 10, recorder).unwrap().unwrap().done);
+    assert!(!rig.store.has_key(DAY + 10, recorder).unwrap());
 }

@@ -5,19 +5,23 @@ use std::sync::Arc;
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, link};
 use bytes::Bytes;
 use prometheus::Registry;
+use tempfile::TempDir;
 
 use super::{Metrics, PASS_EVERY, Scrub, micros};
 use crate::clock::Clock;
+use crate::seal::{self, Ring};
 use crate::store::engine::memory::Memory;
 use crate::store::engine::{Engine as _, Family};
 use crate::store::records::{Body, LinkRecord, Owner};
-use crate::store::{Commit, NewLink, Store, keys};
+use crate::store::{Commit, NewLink, Policy, Store, keys};
 
 const AT: Micros = 1_768_641_242_000_000;
 const RECORDER: RecorderId = RecorderId([7; 16]);
 const BODY: usize = 100_000;
 
 struct Rig {
+    /// Where the keys lie.
+    home: TempDir,
     memory: Memory,
     store: Store,
     clock: Clock,
@@ -25,16 +29,17 @@ struct Rig {
     scrub: Scrub,
 }
 
-fn over(memory: Memory, clock: Clock) -> Rig {
-    let store = Store::with_engine(Arc::new(memory.clone())).unwrap();
+fn over(home: TempDir, memory: Memory, clock: Clock) -> Rig {
+    let ring = Ring::open(home.path(), &seal::Settings::default()).unwrap();
+    let store = Store::with_keys(Arc::new(memory.clone()), Policy::default(), ring).unwrap();
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let scrub = Scrub::new(store.clone(), clock.clone(), metrics.clone(), 1);
-    Rig { memory, store, clock, metrics, scrub }
+    Rig { home, memory, store, clock, metrics, scrub }
 }
 
 /// A store with so many segments, each in a commit of its own.
 fn rig(segments: u64) -> Rig {
-    let rig = over(Memory::default(), Clock::fixed(AT));
+    let rig = over(tempfile::tempdir().unwrap(), Memory::default(), Clock::fixed(AT));
     for sequence in 1..=segments {
         let payload = Bytes::from(vec![u8::try_from(sequence % 251).unwrap(); BODY]);
         let header = LinkHeader {
@@ -66,7 +71,7 @@ fn rig(segments: u64) -> Rig {
 
 impl Rig {
     fn restart(self) -> Self {
-        over(self.memory.restart(), self.clock)
+        over(self.home, self.memory.restart(), self.clock)
     }
 
     /// Reads to the end of the pass; the slices it took.
@@ -84,7 +89,7 @@ impl Rig {
     }
 
     fn damage(&self, sequence: u64) {
-        let Body::Footage(key) = self.store.link(RECORDER, sequence).unwrap().unwrap().body else { panic!() };
+        let Body::Sealed(key) = self.store.link(RECORDER, sequence).unwrap().unwrap().body else { panic!() };
         assert!(self.memory.flip_body(key, 5));
     }
 

@@ -29,7 +29,7 @@ use crate::retention::{self, Retention};
 use crate::scrub::{self, Scrub};
 use crate::store::records::{AuditRecord, Event, Occurrence, RecorderKind};
 use crate::store::{self, Store};
-use crate::{http, log, lookup, metrics};
+use crate::{http, log, lookup, metrics, seal};
 
 /// Where bundles lie within the data directory.
 const EXPORTS: &str = "exports";
@@ -278,6 +278,19 @@ fn store_settings(config: &Config) -> store::Settings {
         free_bytes_min: config.store.free_bytes_min,
         cache_bytes: config.store.cache_bytes,
         open_files_max: config.store.open_files_max,
+        seal: seal_settings(config),
+    }
+}
+
+/// The command line needs it too.
+pub(crate) fn seal_settings(config: &Config) -> seal::Settings {
+    let of = config.seal.clone();
+    seal::Settings {
+        footage: of.footage,
+        master_key: of.master_key,
+        wrap_command: of.wrap_command,
+        unwrap_command: of.unwrap_command,
+        ..seal::Settings::default()
     }
 }
 

@@ -3,19 +3,21 @@
 //! The payloads of media links and of quarantined links are footage; every other payload is small and lies in its record.
 //! Bodies are durable before the batch that refers to them: the engine promises it, this file relies on it.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId};
 use bytes::Bytes;
 
-use super::engine::{Batch, Family, NewBody};
+use super::engine::{Batch, Family};
 use super::feed::Happening;
 use super::policy::{Rule, day_of};
 use super::records::{
     self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
     Occurrence, Owner, QuarantineRecord, RecorderRecord,
 };
+use super::sealed::Received;
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
 use crate::error::{Error, Kind, Result};
 
@@ -87,7 +89,7 @@ pub(super) fn item_bytes(level: u8) -> usize {
 struct Cut<'a> {
     store: &'a Store,
     number: u64,
-    bodies: Vec<NewBody>,
+    bodies: Vec<Received>,
     batch: Batch,
     /// Marks that keep footage longer.
     claims: u64,
@@ -101,7 +103,7 @@ impl Cut<'_> {
         &mut self,
         (recorder, captured_at): (RecorderId, Micros),
         owner: Owner,
-        payload: Bytes,
+        (payload, digest): (Bytes, Digest),
         received_at: Micros,
         is_footage: bool,
     ) -> Result<Body> {
@@ -111,16 +113,14 @@ impl Cut<'_> {
         if !is_footage {
             return Ok(Body::Inline(payload.to_vec()));
         }
-        let rule = self.store.rule_of(recorder)?;
-        // A day that is hidden takes nothing more, whatever the clock says.
-        let day = day_of(received_at).saturating_add(rule.days()).max(self.store.footage_floor());
+        let (day, rule) = self.store.footage_day(recorder, received_at)?;
         let index = u32::try_from(self.bodies.len()).map_err(|_| wrong("has too many bodies"))?;
         let key = FootageKey { day, commit: self.number, index };
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        self.bodies.push(NewBody { key, bytes: payload });
+        self.bodies.push(Received { key, recorder, digest, bytes: payload });
         let kept = records::encode(&ExpiryRecord::Kept { rule, bytes, captured_at })?;
         self.batch.put(Family::Expiry, keys::expiry(day, recorder, owner), kept);
-        Ok(Body::Footage(key))
+        Ok(self.store.inner.sealing.place(key))
     }
 
     /// A mark of a category with a longer policy keeps the recording around it, also what is stored of it.
@@ -151,8 +151,8 @@ impl Cut<'_> {
             self.happened.push((record.received_at, Some(header.recorder), what));
         }
         let owner = Owner::Link(header.sequence);
-        record.body =
-            self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
+        let (payload, of) = ((payload, header.payload_digest), (header.recorder, header.captured_at));
+        record.body = self.place(of, owner, payload, record.received_at, header.is_media())?;
         self.mark(&header, record.received_at)?;
         let key = keys::link(header.recorder, header.sequence);
         self.batch.put(Family::Links, key, records::encode(&record)?);
@@ -170,8 +170,8 @@ impl Cut<'_> {
         let what = Occurrence::Fork { sequence: header.sequence, digest };
         self.happened.push((record.received_at, Some(header.recorder), what));
         let owner = Owner::Fork(header.sequence, digest);
-        record.body =
-            self.place((header.recorder, header.captured_at), owner, payload, record.received_at, header.is_media())?;
+        let (payload, of) = ((payload, header.payload_digest), (header.recorder, header.captured_at));
+        record.body = self.place(of, owner, payload, record.received_at, header.is_media())?;
         let key = keys::fork(header.recorder, header.sequence, digest);
         self.batch.put(Family::Forks, key, records::encode(&record)?);
         Ok(())
@@ -183,6 +183,7 @@ impl Cut<'_> {
         let what = Occurrence::Quarantined { reason: record.reason, commit: self.number, index };
         self.happened.push((record.received_at, Some(recorder), what));
         let owner = Owner::Quarantined(self.number, index);
+        let payload = (payload, record.payload_digest);
         record.body = self.place((recorder, 0), owner, payload, record.received_at, true)?;
         let key = keys::quarantine(recorder, self.number, index);
         self.batch.put(Family::Quarantine, key, records::encode(&record)?);
@@ -209,8 +210,8 @@ impl Store {
     /// Makes a commit durable; when it returns `Ok`, all of it is. For the one writer's thread.
     ///
     /// # Errors
-    /// [`Kind::StorageFull`] when nothing was written for want of room, [`Kind::Internal`] when nothing was written because
-    /// the commit contradicts itself, [`Kind::Fatal`] when it cannot be told what is durable: never acknowledge again.
+    /// [`Kind::StorageFull`] when nothing was written for want of room, [`Kind::Busy`] when nothing was written because a KMS gives no
+    /// key, [`Kind::Internal`] when nothing was written because the commit contradicts itself, [`Kind::Fatal`] when it cannot be told what is durable: never acknowledge again.
     pub fn commit(&self, commit: Commit) -> Result<()> {
         let Commit { number, links, forks, quarantined, heads, statements, log_rows, log_size } = commit;
         let mut writing = self.writing();
@@ -230,15 +231,45 @@ impl Store {
         }
         cut.batch.put(Family::Meta, keys::META_LAST_COMMIT, number.to_be_bytes());
         cut.batch.put(Family::Meta, keys::META_LOG_SIZE, log_size.to_be_bytes());
-        cut.bodies.sort_unstable_by_key(|body| body.key);
+        let bodies = self.inner.sealing.seal(cut.bodies)?;
         let numbered = self.number(&cut.happened, &mut cut.batch)?;
-        self.inner.engine.commit(&cut.bodies, &cut.batch)?;
+        self.inner.engine.commit(&bodies, &cut.batch)?;
         if let Some(numbered) = numbered {
             numbered.written();
         }
         self.inner.last_commit.store(number, Ordering::Release);
         statements.last().into_iter().for_each(|(number, _)| self.logged(*number));
         *writing += cut.claims;
+        Ok(())
+    }
+
+    /// The last day on which footage is kept that arrives now, and why.
+    fn footage_day(&self, recorder: RecorderId, received_at: Micros) -> Result<(u32, Rule)> {
+        let rule = self.rule_of(recorder)?;
+        // A day that is hidden takes nothing more, whatever the clock says.
+        Ok((day_of(received_at).saturating_add(rule.days()).max(self.footage_floor()), rule))
+    }
+
+    /// Whether footage of a recorder can be sealed that arrived at this moment. Waits for nobody.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] while a KMS is asked for the key of the day, or is away; [`Kind::StorageFull`] without room for a key.
+    pub fn can_seal(&self, recorder: RecorderId, received_at: Micros) -> Result<()> {
+        let Some(ring) = self.inner.sealing.sealing() else { return Ok(()) };
+        ring.is_prepared(self.footage_day(recorder, received_at)?.0)
+    }
+
+    /// Has the keys ready that footage needs which arrives today or tomorrow. May wait for a KMS.
+    ///
+    /// # Errors
+    /// Those of the keys.
+    pub fn prepare_keys(&self, now: Micros) -> Result<()> {
+        let Some(ring) = self.inner.sealing.sealing() else { return Ok(()) };
+        let policy = &self.inner.policy;
+        let lives: BTreeSet<u32> = policy.departments.values().copied().chain([policy.default_days]).collect();
+        for day in [0, 1].into_iter().flat_map(|later| lives.iter().map(move |days| day_of(now) + days + later)) {
+            ring.prepare(day.max(self.footage_floor()))?;
+        }
         Ok(())
     }
 

@@ -424,6 +424,22 @@ pub fn read_day(key: &[u8]) -> Result<u32> {
     read_u32(key, "days")
 }
 
+/// Key of the destruction of a recorder's key of a footage day.
+#[must_use]
+pub fn destroyed(day: u32, recorder: RecorderId) -> [u8; 20] {
+    join(&[&day.to_be_bytes(), &recorder.0])
+}
+
+/// Reads what [`destroyed`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_destroyed(key: &[u8]) -> Result<(u32, RecorderId)> {
+    let mut fields = Fields::of(key, "destroyed");
+    let read = (fields.u32()?, fields.recorder()?);
+    fields.end().map(|()| read)
+}
+
 /// Reads a number of `meta`, big-endian.
 ///
 /// # Errors

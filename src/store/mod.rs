@@ -3,8 +3,8 @@
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
 //! are asked in `field`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
-//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, every key in
-//! [`keys`], every
+//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
+//! sealed in `sealed`, what is gone with its key in `destroyed`, every key in [`keys`], every
 //! value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
@@ -13,6 +13,7 @@
 
 mod access;
 mod commit;
+mod destroyed;
 pub mod engine;
 mod feed;
 mod field;
@@ -25,6 +26,7 @@ mod relocate;
 mod retention;
 mod revoked;
 mod scrub;
+mod sealed;
 mod shown;
 #[cfg(test)]
 mod tests;
@@ -50,6 +52,7 @@ pub use scrub::Place;
 pub use trail::Statement;
 
 use crate::error::{Error, Kind, Result};
+use crate::seal::{self, Ring};
 use engine::memory::Memory;
 use engine::rocks::Rocks;
 use engine::{Batch, Engine, Family};
@@ -57,7 +60,7 @@ use engine::{Batch, Engine, Family};
 /// Where the store lies within a data directory.
 pub const DIR: &str = "store";
 /// Version of everything on disk; a store with another one is refused.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// Items in a full tile of the log; a row never crosses a multiple of it.
 pub const TILE_ITEMS: u64 = 256;
 /// Length of an item of the log's level 0, bytes: an entry.
@@ -80,6 +83,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// Table files held open at most. Default 512; more than the process may open is never asked for.
     pub open_files_max: u32,
+    /// How footage is sealed.
+    pub seal: seal::Settings,
 }
 
 impl Default for Settings {
@@ -90,6 +95,7 @@ impl Default for Settings {
             free_bytes_min: 256 << 20,
             cache_bytes: 32 << 20,
             open_files_max: 512,
+            seal: seal::Settings::default(),
         }
     }
 }
@@ -108,6 +114,7 @@ impl std::fmt::Debug for Store {
 
 struct Inner {
     engine: Arc<dyn Engine>,
+    sealing: sealed::Sealing,
     policy: Policy,
     /// By what rule the footage of a recorder is kept, where that was asked before.
     rules: RwLock<HashMap<RecorderId, policy::Rule>>,
@@ -119,6 +126,7 @@ struct Inner {
     trail: trail::Trail,
     feed: feed::Feed,
     revoked: revoked::Set,
+    destroyed: destroyed::Set,
 }
 
 impl Store {
@@ -134,7 +142,8 @@ impl Store {
     /// [`Kind::Busy`] when another process has it open, [`Kind::Damaged`] when it does not read, [`Kind::Invalid`] when
     /// another release wrote it.
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
-        Self::over(Arc::new(Rocks::open(dir, settings)?), settings.policy.clone())
+        let engine = Arc::new(Rocks::open(dir, settings)?);
+        Self::over(engine, sealed::Sealing::open(dir, &settings.seal)?, settings.policy.clone())
     }
 
     /// Opens the store in `dir` for reading; writes not one byte. For `aigaq check`.
@@ -146,7 +155,10 @@ impl Store {
         if engine.get(Family::Meta, keys::META_FORMAT)?.is_none() {
             return Err(Error::new(Kind::Damaged, "the store has no format version"));
         }
-        Self::loaded(Arc::new(engine), settings.policy.clone())
+        let sealing = sealed::Sealing::open_read_only(dir, &settings.seal)?;
+        let store = Self::loaded(Arc::new(engine), sealing, settings.policy.clone())?;
+        store.load_destroyed()?;
+        Ok(store)
     }
 
     /// A store in memory that forgets; for tests.
@@ -154,6 +166,7 @@ impl Store {
     pub fn memory() -> Self {
         let fresh = Inner {
             engine: Arc::new(Memory::default()),
+            sealing: sealed::Sealing::none(),
             policy: Policy::default(),
             rules: RwLock::default(),
             writing: Mutex::new(0),
@@ -163,16 +176,17 @@ impl Store {
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
+            destroyed: destroyed::Set::default(),
         };
         Self { inner: Arc::new(fresh) }
     }
 
-    /// A store over any engine, with the default settings.
+    /// A store over any engine, with the default settings, that seals nothing.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub fn with_engine(engine: Arc<dyn Engine>) -> Result<Self> {
-        Self::over(engine, Policy::default())
+        Self::over(engine, sealed::Sealing::none(), Policy::default())
     }
 
     /// The same with a policy.
@@ -180,12 +194,21 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn with_policy(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
-        Self::over(engine, policy)
+        Self::over(engine, sealed::Sealing::none(), policy)
     }
 
-    fn over(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
-        let store = Self::loaded(engine, policy)?;
+    /// The same that seals footage under the keys of a ring.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn with_keys(engine: Arc<dyn Engine>, policy: Policy, ring: Ring) -> Result<Self> {
+        Self::over(engine, sealed::Sealing::with(ring), policy)
+    }
+
+    fn over(engine: Arc<dyn Engine>, sealing: sealed::Sealing, policy: Policy) -> Result<Self> {
+        let store = Self::loaded(engine, sealing, policy)?;
         store.load_revoked()?;
+        store.finish_destructions(store.load_destroyed()?)?;
         store.load_trail()?;
         store.load_feed()?;
         let mut batch = Batch::default();
@@ -197,7 +220,7 @@ impl Store {
         Ok(store)
     }
 
-    fn loaded(engine: Arc<dyn Engine>, policy: Policy) -> Result<Self> {
+    fn loaded(engine: Arc<dyn Engine>, sealing: sealed::Sealing, policy: Policy) -> Result<Self> {
         let meta = |key| engine.get(Family::Meta, key);
         if let Some(value) = meta(keys::META_FORMAT)? {
             let format = keys::read_u32(&value, "meta")?;
@@ -211,6 +234,7 @@ impl Store {
         let dropped = meta(keys::META_DROPPED_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
         let inner = Inner {
             engine,
+            sealing,
             policy,
             rules: RwLock::default(),
             writing: Mutex::new(0),
@@ -220,6 +244,7 @@ impl Store {
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
+            destroyed: destroyed::Set::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

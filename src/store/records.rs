@@ -23,7 +23,7 @@ pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
-pub use retention::{Act, Cause, DayRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
+pub use retention::{Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
 pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};
 
@@ -71,8 +71,21 @@ pub enum Body {
     None,
     /// A small payload, in the ledger itself (initialisation segments).
     Inline(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// In the footage.
+    /// In the footage, as it was received.
     Footage(FootageKey),
+    /// In the footage, sealed under the key of its recorder and day.
+    Sealed(FootageKey),
+}
+
+impl Body {
+    /// Where in the footage it lies, if it does.
+    #[must_use]
+    pub fn place(&self) -> Option<FootageKey> {
+        match self {
+            Self::None | Self::Inline(_) => None,
+            Self::Footage(key) | Self::Sealed(key) => Some(*key),
+        }
+    }
 }
 
 /// The device clock against the server's, measured when the link arrived.

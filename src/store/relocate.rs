@@ -1,17 +1,21 @@
 //! Moving bodies away from a day that is over.
 //!
+//! A body is sealed anew for where it goes, under the key of that day.
+//!
 //! Promises: the copy is durable before the link says that it lies there, in one commit of its own, and the old copy goes with its
 //! day and not before: a crash loses nothing, and a reader sees one place or the other. What a link says, its digest and its place in
 //! the log are never touched.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use aigaq_proto::{LinkHeader, Micros, RecorderId, link};
+use aigaq_proto::{Digest, LinkHeader, Micros, RecorderId, link};
 use bytes::Bytes;
 
-use super::engine::{Batch, Family, NewBody};
+use super::engine::{Batch, Family};
 use super::policy::Rule;
 use super::records::{self, Body, ExpiryRecord, FootageKey, LinkRecord, Owner, QuarantineRecord};
+use super::sealed::Received;
 use super::{Store, keys};
 use crate::error::{Context, Error, Kind, Result};
 
@@ -58,14 +62,26 @@ impl Stored {
         }
     }
 
-    fn moved_to(mut self, key: FootageKey) -> Result<Vec<u8>> {
+    fn payload_digest(&self) -> Result<Digest> {
+        match self {
+            Self::Link(record) => {
+                let header = LinkHeader::decode(&record.header);
+                header
+                    .context(Kind::Damaged, "a stored link header does not decode")
+                    .map(|header| header.payload_digest)
+            }
+            Self::Quarantined(record) => Ok(record.payload_digest),
+        }
+    }
+
+    fn moved_to(mut self, body: Body) -> Result<Vec<u8>> {
         match &mut self {
             Self::Link(record) => {
-                record.body = Body::Footage(key);
+                record.body = body;
                 records::encode(record)
             }
             Self::Quarantined(record) => {
-                record.body = Body::Footage(key);
+                record.body = body;
                 records::encode(record)
             }
         }
@@ -108,9 +124,16 @@ impl Store {
         let mut read = Vec::with_capacity(moves.len());
         for wanted in moves {
             let stored = self.stored(wanted.recorder, wanted.owner)?;
-            if let Body::Footage(from) = *stored.body() {
-                read.push((wanted, from, self.payload_of(&stored)?, stored));
+            // What is gone with its key stays where it is, and goes with its day.
+            let is_gone = self.is_destroyed(wanted.recorder, stored.body());
+            if let Some(from) = stored.body().place().filter(|_| !is_gone) {
+                read.push((wanted, from, self.payload_of(wanted.recorder, &stored)?, stored));
             }
+        }
+        if let Some(ring) = self.inner.sealing.sealing() {
+            // May wait for a KMS, which the writer never does.
+            let days: BTreeSet<u32> = moves.iter().map(|wanted| wanted.until_day).collect();
+            days.into_iter().try_for_each(|day| ring.prepare(day.max(self.footage_floor())))?;
         }
         let _writing = self.writing();
         let commit = self.next_commit();
@@ -129,32 +152,26 @@ impl Store {
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let kept = ExpiryRecord::Kept { rule: wanted.rule.clone(), bytes: length, captured_at };
             let (family, place) = place_of(recorder, owner);
-            batch.put(family, place, stored.moved_to(key)?);
+            let digest = stored.payload_digest()?;
+            batch.put(family, place, stored.moved_to(self.inner.sealing.place(key))?);
             batch.put(Family::Expiry, keys::expiry(day, recorder, owner), records::encode(&kept)?);
             let left = records::encode(&ExpiryRecord::Moved { from })?;
             batch.put(Family::Expiry, keys::expiry(from.day, recorder, owner), left);
-            bodies.push(NewBody { key, bytes });
+            bodies.push(Received { key, recorder, digest, bytes });
         }
         if bodies.is_empty() {
             return Ok(());
         }
         batch.put(Family::Meta, keys::META_LAST_COMMIT, commit.to_be_bytes());
-        bodies.sort_unstable_by_key(|body| body.key);
+        let bodies = self.inner.sealing.seal(bodies)?;
         self.engine().relocate(&bodies, &batch)?;
         self.inner.last_commit.store(commit, Ordering::Release);
         Ok(())
     }
 
     /// The payload of a link that may be hidden.
-    pub(super) fn payload_of(&self, stored: &Stored) -> Result<Bytes> {
-        match stored {
-            Stored::Link(record) => {
-                let header = LinkHeader::decode(&record.header);
-                let header = header.context(Kind::Damaged, "a stored link header does not decode")?;
-                self.read(&record.body, header.payload_digest)
-            }
-            Stored::Quarantined(record) => self.read(&record.body, record.payload_digest),
-        }
+    pub(super) fn payload_of(&self, recorder: RecorderId, stored: &Stored) -> Result<Bytes> {
+        self.read(recorder, stored.body(), stored.payload_digest()?)
     }
 
     /// Where the payload of a link lies, if it was moved since `read` was read.

@@ -219,10 +219,10 @@ impl Store {
         self.inner.dropped_floor.load(Ordering::Acquire)
     }
 
-    /// Whether the payload of a link was deleted by policy: hidden, or gone.
+    /// Whether the payload of a link was deleted: hidden or gone by policy, or destroyed with its key.
     #[must_use]
-    pub fn is_deleted(&self, body: &Body) -> bool {
-        matches!(body, Body::Footage(key) if key.day < self.footage_floor())
+    pub fn is_deleted(&self, recorder: RecorderId, body: &Body) -> bool {
+        body.place().is_some_and(|key| key.day < self.footage_floor()) || self.is_destroyed(recorder, body)
     }
 
     /// Hides the footage that expires before `day` (exclusive), if nothing was held or extended since `claims` were counted. From
@@ -293,7 +293,7 @@ impl Store {
         self.engine().commit(&[], &batch)
     }
 
-    /// Lets go of the footage that expires before `day` (exclusive) and returns its room, whoever holds it: what decides that is
+    /// Lets go of the footage that expires before `day` (exclusive), returns its room and destroys its keys, whoever holds it: what decides that is
     /// [`Store::condemn_before`]. The floors are durable before the first byte goes, so that what is gone is known as expired
     /// and never taken for lost.
     ///
@@ -303,6 +303,7 @@ impl Store {
         if day > self.dropped_floor() {
             self.raise(day, day, None, &Hidden::default())?;
         }
-        self.engine().drop_days_before(day)
+        self.engine().drop_days_before(day)?;
+        self.inner.sealing.ring().map_or(Ok(()), |ring| ring.destroy_before(day))
     }
 }

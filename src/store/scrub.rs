@@ -31,13 +31,17 @@ impl Store {
         })
     }
 
-    /// Whether the body of an entry has the digest that was signed for it; one that went meanwhile counts as whole.
+    /// Whether the body of an entry has the digest that was signed for it; one that went meanwhile, or with its key,
+    /// counts as whole.
     ///
     /// # Errors
     /// Those of reading, but for damage.
     pub fn is_whole(&self, entry: &ExpiryEntry) -> Result<bool> {
-        let read = self.stored(entry.recorder, entry.owner).and_then(|stored| self.payload_of(&stored));
-        match read {
+        let stored = self.stored(entry.recorder, entry.owner);
+        if stored.as_ref().is_ok_and(|stored| self.is_destroyed(entry.recorder, stored.body())) {
+            return Ok(true);
+        }
+        match stored.and_then(|stored| self.payload_of(entry.recorder, &stored)) {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.kind(), Kind::Damaged | Kind::NotFound) => {
                 Ok(entry.day < self.dropped_floor())

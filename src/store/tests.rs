@@ -12,13 +12,13 @@ use super::records::{AuditRecord, Body, Event, LinkRecord, QuarantineRecord, Tim
 use super::{Commit, FORMAT, LogRow, NewLink, NewQuarantine, Store, keys};
 use crate::error::Kind;
 
-const RECORDER: RecorderId = RecorderId([3; 16]);
+pub(super) const RECORDER: RecorderId = RecorderId([3; 16]);
 
 fn open(memory: &Memory) -> Store {
     Store::with_engine(Arc::new(memory.clone())).unwrap()
 }
 
-fn link(sequence: u64, payload: &'static [u8]) -> NewLink {
+pub(super) fn link(sequence: u64, payload: &'static [u8]) -> NewLink {
     let content = match (sequence, payload.is_empty()) {
         (0, _) => Content::Start { codecs: "avc1.64001f".into() },
         (_, true) => Content::ClockStep { before: 1, after: 2 },
@@ -47,7 +47,7 @@ fn link(sequence: u64, payload: &'static [u8]) -> NewLink {
     NewLink { header, digest: Digest([9; 32]), record, payload: Bytes::from_static(payload) }
 }
 
-fn commit(number: u64, links: Vec<NewLink>) -> Commit {
+pub(super) fn commit(number: u64, links: Vec<NewLink>) -> Commit {
     Commit { number, links, log_size: number, ..Commit::default() }
 }
 
@@ -118,7 +118,7 @@ fn forks_and_quarantine_are_kept_beside_the_chain() {
     assert_eq!(store.fork(RECORDER, 0, fork.digest).unwrap().as_ref(), Some(&fork.record));
     assert_eq!(store.body(&fork.record).unwrap(), &b"other"[..]);
     let quarantined = store.quarantine(RECORDER).next().unwrap().unwrap();
-    assert_eq!(store.quarantined_body(&quarantined.record).unwrap(), &b"bad"[..]);
+    assert_eq!(store.quarantined_body(RECORDER, &quarantined.record).unwrap(), &b"bad"[..]);
     assert_eq!(store.links(RECORDER, 0..9).count(), 1);
 }
 

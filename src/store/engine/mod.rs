@@ -66,11 +66,13 @@ pub enum Family {
     Classes,
     /// What happened, by slot of the ring.
     Feed,
+    /// Keys that were destroyed before their day was over, by day and recorder.
+    Destroyed,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -96,6 +98,7 @@ impl Family {
         Self::Sessions,
         Self::Classes,
         Self::Feed,
+        Self::Destroyed,
     ];
 
     /// The name on disk.
@@ -125,6 +128,7 @@ impl Family {
             Self::Sessions => "sessions",
             Self::Classes => "classes",
             Self::Feed => "feed",
+            Self::Destroyed => "destroyed",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }

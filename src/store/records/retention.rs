@@ -138,3 +138,14 @@ pub struct DayRecord {
     /// Their length, bytes.
     pub bytes: u64,
 }
+
+/// The key of a recorder and footage day was destroyed before the day was over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestructionRecord {
+    /// Who wanted it, and why.
+    pub act: Act,
+    /// Commits before this one lost what they brought; later ones may have a new key.
+    pub before_commit: u64,
+    /// Whether the key is gone: what a crash left is done at the next start.
+    pub done: bool,
+}

@@ -1,0 +1,94 @@
+//! Keys that are destroyed before their day is over: what was sealed under them is gone, in every copy.
+//!
+//! The order: it is durable that the key goes and which commits lose what they brought, then the key goes, then that is durable; all of
+//! it while nothing else is written. What a crash cuts off the next start finishes before the first commit. Whoever reads is told what
+//! became of it; nobody takes it for damage.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+use aigaq_proto::{Micros, RecorderId};
+
+use super::engine::{Batch, Direction, Family};
+use super::records::{self, Act, Body, DestructionRecord};
+use super::{Store, keys};
+use crate::error::Result;
+
+/// Which commits lost what they brought, by day and recorder.
+pub(super) type Set = RwLock<BTreeMap<(u32, RecorderId), u64>>;
+
+impl Store {
+    /// Destroys the key of a recorder and footage day, if nothing was held or extended since `claims` were counted: whoever asks has
+    /// made sure that nothing under it is held. `newest` is when the newest of it was captured. New footage of that day gets a new key.
+    ///
+    /// # Returns
+    /// Whether it was done.
+    ///
+    /// # Errors
+    /// Those of the keys, and as [`Store::commit`].
+    pub fn destroy_key(&self, day: u32, recorder: RecorderId, newest: Micros, claims: u64, act: Act) -> Result<bool> {
+        let writing = self.writing();
+        if claims != *writing {
+            return Ok(false);
+        }
+        let before_commit = self.next_commit();
+        let record = DestructionRecord { act, before_commit, done: false };
+        let mut batch = Batch::default();
+        batch.put(Family::Destroyed, keys::destroyed(day, recorder), records::encode(&record)?);
+        let before = newest.saturating_add(1).max(self.deleted_before(recorder)?);
+        batch.put(Family::Deleted, keys::recorder(recorder), records::encode(&before)?);
+        self.engine().commit(&[], &batch)?;
+        self.note_destroyed(day, recorder, before_commit);
+        self.finish_destruction(day, recorder, record)?;
+        Ok(true)
+    }
+
+    /// Whether what lies there was destroyed with its key.
+    #[must_use]
+    pub fn is_destroyed(&self, recorder: RecorderId, body: &Body) -> bool {
+        let Body::Sealed(key) = body else { return false };
+        let destroyed = self.inner.destroyed.read().unwrap_or_else(PoisonError::into_inner);
+        destroyed.get(&(key.day, recorder)).is_some_and(|before| key.commit < *before)
+    }
+
+    /// What is said of the destruction of a key.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    pub fn destruction(&self, day: u32, recorder: RecorderId) -> Result<Option<DestructionRecord>> {
+        let value = self.engine().get(Family::Destroyed, &keys::destroyed(day, recorder))?;
+        value.map(|value| records::decode(&value, "destroyed")).transpose()
+    }
+
+    fn note_destroyed(&self, day: u32, recorder: RecorderId, before: u64) {
+        self.inner.destroyed.write().unwrap_or_else(PoisonError::into_inner).insert((day, recorder), before);
+    }
+
+    fn finish_destruction(&self, day: u32, recorder: RecorderId, record: DestructionRecord) -> Result<()> {
+        self.inner.sealing.ring().map_or(Ok(false), |ring| ring.destroy(day, recorder))?;
+        let mut batch = Batch::default();
+        let done = DestructionRecord { done: true, ..record };
+        batch.put(Family::Destroyed, keys::destroyed(day, recorder), records::encode(&done)?);
+        self.engine().commit(&[], &batch)
+    }
+
+    /// Learns at the opening what is destroyed.
+    pub(super) fn load_destroyed(&self) -> Result<Vec<(u32, RecorderId, DestructionRecord)>> {
+        let mut unfinished = Vec::new();
+        for entry in self.scan(Family::Destroyed, keys::everything(), Direction::Forward) {
+            let (key, value) = entry?;
+            let (day, recorder) = keys::read_destroyed(&key)?;
+            let record: DestructionRecord = records::decode(&value, "destroyed")?;
+            self.note_destroyed(day, recorder, record.before_commit);
+            if !record.done {
+                unfinished.push((day, recorder, record));
+            }
+        }
+        Ok(unfinished)
+    }
+
+    /// Finishes what a crash cut off.
+    pub(super) fn finish_destructions(&self, unfinished: Vec<(u32, RecorderId, DestructionRecord)>) -> Result<()> {
+        unfinished.into_iter().try_for_each(|(day, recorder, record)| self.finish_destruction(day, recorder, record))
+    }
+}
