@@ -1,11 +1,12 @@
-//! The registry and the metrics that belong to no room: which build this is and how much room the disk has.
+//! The registry and the metrics that belong to no room: which build this is, how much room the disk has, and whether
+//! footage will have keys.
 //!
 //! Each room has a struct of its own and registers it; `server` asks them in turn. Label values come from closed sets;
 //! no recorder, officer or token is ever one.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 use crate::error::{Context, Kind, Result};
 use crate::store::Store;
@@ -32,6 +33,17 @@ pub fn register_space(registry: &Registry, store: Store) -> Result<()> {
     let free = gauge(Opts::new("aigaq_disk_free_bytes", "Bytes that can still be written where the store is."))?;
     let total = gauge(Opts::new("aigaq_disk_total_bytes", "Size of the disk where the store is."))?;
     register(registry, Space { store, free, total })
+}
+
+/// Counts how often the keys of the next footage could not be made ready.
+///
+/// # Errors
+/// [`Kind::Internal`] if the name is taken.
+pub fn key_failures(registry: &Registry) -> Result<IntCounter> {
+    let failures = IntCounter::new("aigaq_key_failures_total", "Times that keys of footage could not be made ready");
+    let failures = failures.context(Kind::Internal, "cannot make a metric")?;
+    register(registry, failures.clone())?;
+    Ok(failures)
 }
 
 fn gauge(opts: Opts) -> Result<IntGauge> {

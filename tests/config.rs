@@ -38,8 +38,9 @@ fn the_manual_mentions_every_key_and_no_other() {
 fn the_manual_explains_every_key_before_it_names_it() {
     let lines: Vec<_> = MANUAL.lines().collect();
     for (line, next) in lines.iter().zip(&lines[1..]) {
-        let continues_a_pair =
-            ["certificate =", "issuer_certificate =", "forks_max ="].iter().any(|first| line.starts_with(first));
+        let continues_a_pair = ["certificate =", "issuer_certificate =", "forks_max =", "wrap_command ="]
+            .iter()
+            .any(|first| line.starts_with(first));
         if next.contains(" = ") && !next.starts_with('#') && !continues_a_pair {
             assert!(line.starts_with('#'), "no comment above: {next}");
         }

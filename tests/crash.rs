@@ -24,6 +24,8 @@ use support::session::{Answer, Session, endpoint};
 /// Rounds in the ordinary run; `AIGAQ_CRASH_ROUNDS` asks for a longer campaign.
 const ROUNDS: u32 = 40;
 const RECORDERS: usize = 3;
+/// Recorders that join one by one: each brings a new key of footage into the middle of the load.
+const JOINING: usize = 6;
 
 /// Longest time that a handshake may take before it is begun anew: the server may have been down when it began.
 const HANDSHAKE: Duration = Duration::from_millis(500);
@@ -97,14 +99,20 @@ fn nothing_with_a_receipt_is_lost_when_the_server_is_killed_again_and_again() {
     let address = server.quic;
     let done = Arc::new(Mutex::new(false));
     let mut recorders = Vec::new();
-    for index in 0..RECORDERS {
-        let identity = Identity::enrol(&data, &dir.path().join(format!("recorder-{index}")));
+    let enrol = |index| (index, Identity::enrol(&data, &dir.path().join(format!("recorder-{index}"))));
+    let mut identities = (0..RECORDERS + JOINING).map(enrol).collect::<Vec<_>>().into_iter();
+    let mut join = |recorders: &mut Vec<Recorder>| {
+        let Some((index, identity)) = identities.next() else { return };
         let promised = Arc::new(Mutex::new(Promised::default()));
         let id = identity.id;
         let task = runtime.spawn(record(identity, address, index as u64, Arc::clone(&promised), Arc::clone(&done)));
         recorders.push((id, promised, task));
-    }
+    };
+    (0..RECORDERS).for_each(|_| join(&mut recorders));
     for round in 0..rounds() {
+        if round % 5 == 2 {
+            join(&mut recorders);
+        }
         runtime.block_on(one_more_receipt(&recorders));
         pause(&runtime, random.random_range(0..200));
         server.kill();

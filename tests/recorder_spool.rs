@@ -5,7 +5,6 @@
 mod support;
 
 #[path = "network/device.rs"]
-#[allow(dead_code, reason = "shared with the tests of the network")]
 mod device;
 
 use std::io::{BufRead as _, BufReader, Write as _};

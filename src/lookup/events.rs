@@ -149,10 +149,11 @@ struct Filter {
 }
 
 impl Filter {
-    fn of(query: &EventsQuery) -> Result<Self, Problem> {
+    fn of(query: &EventsQuery) -> Result<Self> {
         let named = |name: &str| {
             let known = Occurrence::NAMES.into_iter().find(|known| *known == name.trim());
-            known.ok_or_else(|| Problem::invalid(format!("kinds must be of {}", Occurrence::NAMES.join(", "))))
+            let names = || format!("kinds must be of {}", Occurrence::NAMES.join(", "));
+            known.ok_or_else(|| Error::new(Kind::Invalid, names()))
         };
         let kinds = query.kinds.as_deref().map(|kinds| kinds.split(',').map(named).collect()).transpose()?;
         let recorder = query.recorder.as_deref().map(recorder_id).transpose()?;
@@ -187,7 +188,7 @@ pub(super) async fn follow(
     let filter = Arc::new(Filter::of(&query)?);
     let seen = headers.get(LAST_EVENT_ID).map(|value| {
         let number = value.to_str().ok().and_then(|value| value.parse().ok());
-        number.ok_or_else(|| Problem::invalid("Last-Event-ID must be the number of an event"))
+        number.ok_or_else(|| Error::new(Kind::Invalid, "Last-Event-ID must be the number of an event"))
     });
     let turn = Arc::clone(&state.streams).try_acquire_owned();
     let turn = turn.map_err(|_| Error::new(Kind::Busy, "as many streams are open as there may be"))?;

@@ -1,7 +1,7 @@
 //! The only door to the evidence: who asks, from where, for what, written down before anything is shown.
 //!
 //! A handler that takes a [`Viewer`] runs only for somebody who has shown who they are. The evidence it gets from a
-//! [`Permit`] or a [`Scope`] alone, and those only for a verb and a recorder that were granted, when the audit entry that
+//! `Permit` or a `Scope` alone, and those only for a verb and a recorder that were granted, when the audit entry that
 //! says so is durable. A request of nobody gets 401 and leaves an entry too, as long as those are few. A token is never
 //! logged and has no `Debug`.
 

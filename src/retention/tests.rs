@@ -629,7 +629,7 @@ fn over_half_a_year_each_day_shows_exactly_what_policy_and_holds_say() {
 fn the_keys_of_a_day_go_with_it_and_a_copy_of_the_store_gives_nothing() {
     let rig = Rig::new();
     let recorder = rig.recorder(1, "Traffic");
-    rig.record(recorder, 0);
+    rig.record(recorder, 1);
     rig.to(DAY + 17);
     let (copy, file) = (rig.memory.restart(), rig.home.path().join(format!("{}.keys", DAY + 10)));
     assert!(file.exists(), "the grace is not over");
@@ -648,7 +648,7 @@ fn the_keys_of_a_day_go_with_it_and_a_copy_of_the_store_gives_nothing() {
 fn no_key_of_a_day_goes_while_a_hold_stands_that_came_in_time() {
     let rig = Rig::new();
     let recorder = rig.recorder(1, "Traffic");
-    rig.record(recorder, 0);
+    rig.record(recorder, 1);
     rig.to(DAY + 17);
     // As if the hold had been overlooked: it is there, and the day is condemned all the same.
     assert!(rig.store.condemn_before(DAY + 11, rig.store.claims()).unwrap());
@@ -678,20 +678,20 @@ fn no_key_of_a_day_goes_while_a_hold_stands_that_came_in_time() {
 fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
     let rig = Rig::new();
     let (one, two) = (rig.recorder(1, "Traffic"), rig.recorder(2, "Traffic"));
-    rig.record(one, 0);
-    rig.record(two, 0);
+    rig.record(one, 1);
+    rig.record(two, 1);
     let copy = rig.memory.restart();
     let done = destroy(&rig.store, one, DAY + 10, &act("command line", at(DAY))).unwrap();
     assert_eq!((done.links, done.bytes), (10, 10 * BODY as u64));
-    rig.record(one, 10);
+    rig.record(one, 11);
     for rig in [&rig.restart(), &rig] {
-        for sequence in 0..10 {
+        for sequence in 1..11 {
             let error = rig.store.body(&rig.store.link(one, sequence).unwrap().unwrap()).unwrap_err();
             assert_eq!(error.kind(), Kind::NotFound);
             assert!(error.to_string().contains("destroyed with its key, by command line: case 7"), "{error}");
         }
-        assert_eq!(rig.seen(one, 10..20).len(), 10, "what comes later has a new key");
-        assert_eq!(rig.seen(two, 0..10).len(), 10);
+        assert_eq!(rig.seen(one, 11..21).len(), 10, "what comes later has a new key");
+        assert_eq!(rig.seen(two, 1..11).len(), 10);
         assert_eq!(destroy(&rig.store, one, DAY + 9, &act("x", at(DAY))).unwrap_err().kind(), Kind::NotFound);
         assert!(rig.store.deleted_before(one).unwrap() > at(DAY));
         let ring = Ring::open(rig.home.path(), &seal::Settings::default()).unwrap();
@@ -701,7 +701,7 @@ fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
     // Its day passes like any other, also when somebody holds what is gone.
     rig.retention.hold(one, at(DAY)..at(DAY + 1), act("token:a", at(DAY))).unwrap();
     rig.to(DAY + 20);
-    assert_eq!(rig.seen(one, 10..20).len(), 10, "held");
+    assert_eq!(rig.seen(one, 11..21).len(), 10, "held");
     assert_eq!(rig.bytes(), 10 * BODY);
 }
 
@@ -709,13 +709,13 @@ fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
 fn a_held_key_is_not_destroyed_early_and_both_are_written_down() {
     let rig = Rig::new();
     let recorder = rig.recorder(1, "Traffic");
-    rig.record(recorder, 0);
+    rig.record(recorder, 1);
     let from = at(DAY) + 9 * SECOND;
     rig.retention.hold(recorder, from..from + 1, act("token:a", at(DAY))).unwrap();
     let error = destroy(&rig.store, recorder, DAY + 10, &act("command line", at(DAY))).unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("hold 1 covers"), "{error}");
-    assert_eq!(rig.seen(recorder, 0..10).len(), 10);
+    assert_eq!(rig.seen(recorder, 1..11).len(), 10);
     let entries: Vec<_> = rig.store.audit_entries(0..u64::MAX).map(Result::unwrap).collect();
     let last = entries.last().unwrap();
     assert_eq!((last.event, last.outcome.as_str()), (Event::KeyDestruction, "refused: held"));
@@ -728,7 +728,7 @@ fn a_held_key_is_not_destroyed_early_and_both_are_written_down() {
 fn a_destruction_that_a_crash_cuts_off_is_finished_at_the_next_start() {
     let rig = Rig::new();
     let recorder = rig.recorder(1, "Traffic");
-    rig.record(recorder, 0);
+    rig.record(recorder, 1);
     let claims = rig.store.claims();
     rig.memory.fail_commit(1, FailAt::End);
     let destroyed = rig.store.destroy_key(DAY + 10, recorder, at(DAY), claims, act("x", at(DAY)));

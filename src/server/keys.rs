@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
-use prometheus::{IntCounter, Registry};
+use prometheus::Registry;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::parts::blocking;
 use crate::clock::Clock;
-use crate::error::{Context as _, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::metrics::key_failures;
 use crate::store::Store;
 
 /// How often it is looked.
@@ -26,9 +27,7 @@ pub(super) fn prepare(
     metrics: &Registry,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + use<>> {
-    let failures = IntCounter::new("aigaq_key_failures_total", "Times that keys of footage could not be made ready");
-    let failures = failures.context(Kind::Internal, "cannot make a metric")?;
-    metrics.register(Box::new(failures.clone())).context(Kind::Internal, "cannot register a metric")?;
+    let failures = key_failures(metrics)?;
     Ok(async move {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aigaq::enrol::{Authority, Registry, Trust};
 use aigaq::fleet::Fleet;
@@ -62,7 +63,17 @@ impl Gateway {
         };
         let identity = authority.server_identity(dir.path(), &[], &gateway.clock).unwrap();
         let certificate = aigaq::http::Certificate::new(identity.chain, identity.key).unwrap();
-        let server = ingest::bind(address, certificate, &gateway, dir.path()).unwrap();
+        let mut server = ingest::bind(address, certificate.clone(), &gateway, dir.path());
+        // The old port of a server that comes back may be lent to a socket of another test for a while.
+        for _ in 0..500 {
+            if address.port() == 0 || server.is_ok() {
+                break;
+            }
+            #[allow(clippy::disallowed_methods, reason = "nobody tells when a port is free")]
+            std::thread::sleep(Duration::from_millis(20));
+            server = ingest::bind(address, certificate.clone(), &gateway, dir.path());
+        }
+        let server = server.unwrap();
         let address = server.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(ingest::run(server, gateway, shutdown.clone()));
