@@ -1,9 +1,8 @@
 //! What may come in at once: room in memory, weighed in bytes, and the sessions that live.
 //!
 //! Room for a whole link is taken before its payload is read. While there is none nothing is read, and QUIC's flow control
-//! carries the pressure back to the recorder. Links of one recorder never hold more than one largest link of what is present and
-//! one of its backlog. Small links (marks, stops, health) have room of their own, so that footage cannot hold up an alarm, and so has
-//! backlog, so that it cannot hold up what is present.
+//! carries the pressure back to the recorder. Links of one recorder never hold more than one largest link, and small links
+//! (marks, stops, health) have room of their own, so that footage cannot hold up an alarm.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +16,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::identity::REVOKED;
-use super::order::{Allowance, Class};
 use super::{Settings, close};
 
 /// What a link takes beside its payload: header, signature, task.
@@ -26,10 +24,6 @@ const LINK_OVERHEAD_BYTES: u32 = 4 * 1024;
 const SMALL_PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 /// The part of the memory that only small links may take.
 const SMALL_PART: usize = 16;
-/// The part of what is left that only backlog may take.
-const BACKLOG_PART: usize = 4;
-/// Backlog links of one connection that are under way or wait for room or a hand; more wait for these.
-const BACKLOG_LINKS_MAX: usize = 4;
 /// With less than this part free, slow streams are no longer waited for.
 const SHORT_PART: usize = 4;
 
@@ -38,7 +32,6 @@ const SHORT_PART: usize = 4;
 pub(super) struct Room {
     large: Pool,
     small: Pool,
-    backlog: Pool,
     taken: IntGauge,
 }
 
@@ -57,26 +50,13 @@ impl Pool {
     fn taken(&self) -> usize {
         self.bytes.saturating_sub(self.free.available_permits())
     }
-
-    fn is_short(&self) -> bool {
-        self.free.available_permits() < self.bytes / SHORT_PART
-    }
 }
 
-/// The share of one connection.
-#[derive(Debug)]
-pub(super) struct Share {
-    present: Arc<Semaphore>,
-    backlog: Arc<Semaphore>,
-    /// One permit for each backlog link.
-    backlog_links: Arc<Semaphore>,
-}
-
-/// What one link takes of the room.
+/// What one link takes of the room. The first part belongs to the recorder's own share.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Of the connection's share. Given back when the answer is on its way.
-    _own: [Option<OwnedSemaphorePermit>; 2],
+    /// Given back when the answer is on its way.
+    pub(super) _own: Option<OwnedSemaphorePermit>,
     /// Given back by the writer.
     pub(super) shared: OwnedSemaphorePermit,
 }
@@ -85,57 +65,39 @@ impl Room {
     pub(super) fn new(settings: &Settings, taken: IntGauge) -> Self {
         let largest = weight(settings.payload_bytes_max) as usize;
         let small = (settings.memory_bytes_max / SMALL_PART).max(weight(SMALL_PAYLOAD_BYTES_MAX) as usize);
-        let left = settings.memory_bytes_max.saturating_sub(small);
-        let backlog = (left / BACKLOG_PART).max(largest);
-        let large = left.saturating_sub(backlog).max(largest);
-        Self { large: Pool::new(large), small: Pool::new(small), backlog: Pool::new(backlog), taken }
+        let large = settings.memory_bytes_max.saturating_sub(small).max(largest);
+        Self { large: Pool::new(large), small: Pool::new(small), taken }
     }
 
-    /// The share of one connection.
-    pub(super) fn share(settings: &Settings) -> Share {
-        let largest = || Arc::new(Semaphore::new(weight(settings.payload_bytes_max) as usize));
-        Share { present: largest(), backlog: largest(), backlog_links: Arc::new(Semaphore::new(BACKLOG_LINKS_MAX)) }
+    /// The share of one recorder.
+    pub(super) fn share(settings: &Settings) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(weight(settings.payload_bytes_max) as usize))
     }
 
-    /// Waits for room for a payload of `bytes`, first come first served within a class. `None` only when the server is being taken
-    /// apart. Cancel-safe: what was taken is given back.
-    pub(super) async fn take(&self, share: &Share, class: Class, bytes: u32) -> Option<Place> {
+    /// Waits for room for a payload of `bytes`, first come first served. `None` only when the server is being taken apart.
+    /// Cancel-safe: what was taken is given back.
+    pub(super) async fn take(&self, share: &Arc<Semaphore>, bytes: u32) -> Option<Place> {
         let weight = weight(bytes);
-        let place = match class {
-            Class::Present if bytes <= SMALL_PAYLOAD_BYTES_MAX => {
-                Place { _own: [None, None], shared: take(&self.small.free, weight).await? }
-            }
-            Class::Present => {
-                let own = [Some(take(&share.present, weight).await?), None];
-                Place { _own: own, shared: take(&self.large.free, weight).await? }
-            }
-            Class::Backlog => {
-                let own = [Some(take(&share.backlog_links, 1).await?), Some(take(&share.backlog, weight).await?)];
-                Place { _own: own, shared: take(&self.backlog.free, weight).await? }
-            }
+        let place = if bytes <= SMALL_PAYLOAD_BYTES_MAX {
+            Place { _own: None, shared: Arc::clone(&self.small.free).acquire_many_owned(weight).await.ok()? }
+        } else {
+            let own = Arc::clone(share).acquire_many_owned(weight).await.ok()?;
+            Place { _own: Some(own), shared: Arc::clone(&self.large.free).acquire_many_owned(weight).await.ok()? }
         };
         self.measure();
         Some(place)
     }
 
-    /// Whether so little is left for a class that its slow streams must go.
-    pub(super) fn is_short(&self, class: Class) -> bool {
-        match class {
-            Class::Present => self.large.is_short() || self.small.is_short(),
-            Class::Backlog => self.backlog.is_short(),
-        }
+    /// Whether so little is left that slow streams must go.
+    pub(super) fn is_short(&self) -> bool {
+        self.large.free.available_permits() < self.large.bytes / SHORT_PART
+            || self.small.free.available_permits() < self.small.bytes / SHORT_PART
     }
 
     /// Brings the gauge up to date.
     pub(super) fn measure(&self) {
-        self.taken
-            .set(i64::try_from(self.large.taken() + self.small.taken() + self.backlog.taken()).unwrap_or(i64::MAX));
+        self.taken.set(i64::try_from(self.large.taken() + self.small.taken()).unwrap_or(i64::MAX));
     }
-}
-
-/// `None` only when the server is being taken apart.
-async fn take(permits: &Arc<Semaphore>, count: u32) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(permits).acquire_many_owned(count).await.ok()
 }
 
 fn weight(payload_bytes: u32) -> u32 {
@@ -172,16 +134,9 @@ impl Rate {
 /// The live sessions, by recorder.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    live: Mutex<HashMap<RecorderId, Seats>>,
+    live: Mutex<HashMap<RecorderId, Vec<Live>>>,
     entered: AtomicU64,
     each_max: usize,
-}
-
-/// The sessions of one recorder.
-#[derive(Debug)]
-struct Seats {
-    live: Vec<Live>,
-    allowance: Arc<Allowance>,
 }
 
 #[derive(Debug)]
@@ -197,8 +152,6 @@ pub(super) struct Seat {
     sessions: Arc<Sessions>,
     recorder: RecorderId,
     number: u64,
-    /// What the recorder's footage may bring as present, over all its sessions.
-    pub(super) allowance: Arc<Allowance>,
 }
 
 impl Sessions {
@@ -215,18 +168,16 @@ impl Sessions {
     ) -> Seat {
         let number = self.entered.fetch_add(1, Ordering::Relaxed);
         let mut live = self.live();
-        let allowance = || Arc::new(Allowance::new(Instant::now()));
-        let seats = live.entry(recorder).or_insert_with(|| Seats { live: Vec::new(), allowance: allowance() });
-        seats.live.push(Live { number, not_after, connection: connection.clone() });
-        let surplus = seats.live.len().saturating_sub(self.each_max);
-        let replaced: Vec<Live> = seats.live.drain(..surplus).collect();
-        seats.live.shrink_to_fit();
-        let allowance = Arc::clone(&seats.allowance);
+        let seats = live.entry(recorder).or_default();
+        seats.push(Live { number, not_after, connection: connection.clone() });
+        let surplus = seats.len().saturating_sub(self.each_max);
+        let replaced: Vec<Live> = seats.drain(..surplus).collect();
+        seats.shrink_to_fit();
         drop(live);
         for old in replaced {
             close(&old.connection, Code::Replaced, "the same recorder connected again");
         }
-        Seat { sessions: Arc::clone(self), recorder, number, allowance }
+        Seat { sessions: Arc::clone(self), recorder, number }
     }
 
     /// Closes the sessions whose certificates have ended. A recorder that `has_newer` ones is sent to connect again, any other to enrol.
@@ -258,7 +209,7 @@ impl Sessions {
 
     fn pick(&self, which: impl Fn(RecorderId, &Live) -> bool) -> Vec<(RecorderId, quinn::Connection)> {
         let live = self.live();
-        let each = live.iter().flat_map(|(recorder, seats)| seats.live.iter().map(move |seat| (*recorder, seat)));
+        let each = live.iter().flat_map(|(recorder, seats)| seats.iter().map(move |seat| (*recorder, seat)));
         each.filter(|(recorder, seat)| which(*recorder, seat))
             .map(|(recorder, seat)| (recorder, seat.connection.clone()))
             .collect()
@@ -267,14 +218,14 @@ impl Sessions {
     fn leave(&self, recorder: RecorderId, number: u64) {
         let mut live = self.live();
         if let Some(seats) = live.get_mut(&recorder) {
-            seats.live.retain(|seat| seat.number != number);
-            if seats.live.is_empty() {
+            seats.retain(|seat| seat.number != number);
+            if seats.is_empty() {
                 live.remove(&recorder);
             }
         }
     }
 
-    fn live(&self) -> MutexGuard<'_, HashMap<RecorderId, Seats>> {
+    fn live(&self) -> MutexGuard<'_, HashMap<RecorderId, Vec<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,14 +11,12 @@ use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
 use aigaq_proto::message::{Advice, Claim, Drain, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
-use aigaq_proto::{Error as WireError, LinkHeader, Micros, RecorderId, Sequence};
+use aigaq_proto::{Error as WireError, Micros, RecorderId, Sequence};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
 
-use super::admission::{Room, Share, Uploading};
+use super::admission::{Room, Uploading};
 use super::identity::{self, Identity, REVOKED};
-use super::order::{self, Allowance, Class};
 use super::promise::{self, Promise};
 use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -36,8 +34,7 @@ pub(super) struct Session {
     pub(super) connection: quinn::Connection,
     pub(super) identity: Identity,
     /// The recorder's share of the room in memory.
-    pub(super) share: Share,
-    allowance: Arc<Allowance>,
+    pub(super) share: Arc<Semaphore>,
     pub(super) uploading: Uploading,
     answers: tokio::sync::Mutex<SendStream>,
     /// One permit for each link that may be under way.
@@ -55,14 +52,13 @@ pub(super) async fn serve(core: Arc<Core>, connection: quinn::Connection) {
     let ended = async {
         endpoint::check_alpn(&connection)?;
         let identity = Identity::of(&connection, &core.gateway.registry)?;
-        let seated = core.sessions.enter(identity.record.id, identity.not_after, &connection);
+        let _seat = core.sessions.enter(identity.record.id, identity.not_after, &connection);
         // Whoever was revoked between the handshake and the seat was not among those that were closed.
         if core.gateway.registry.is_revoked(identity.record.id) || core.is_listed(&connection) {
             return Err(Error::new(Kind::Unauthorised, REVOKED));
         }
         let _counted = metrics::Counted::new(&core.gateway.metrics.connections, identity.record.kind);
-        let allowance = Arc::clone(&seated.allowance);
-        let (session, control, seat) = Box::pin(greet(&core, &connection, identity, allowance)).await?;
+        let (session, control, seat) = Box::pin(greet(&core, &connection, identity)).await?;
         session.run(control, seat).await
     };
     match ended.await {
@@ -79,7 +75,6 @@ async fn greet(
     core: &Arc<Core>,
     connection: &quinn::Connection,
     identity: Identity,
-    allowance: Arc<Allowance>,
 ) -> Result<(Arc<Session>, Reader, Seat)> {
     let late = || Error::new(Kind::Invalid, "no Hello in time");
     let (answers, reader, hello) = tokio::time::timeout(core.gateway.settings.hello_timeout, async {
@@ -103,7 +98,6 @@ async fn greet(
         connection: connection.clone(),
         identity,
         share: Room::share(settings),
-        allowance,
         uploading: Uploading::default(),
         answers: tokio::sync::Mutex::new(answers),
         slots: Arc::new(Semaphore::new(settings.links_in_flight_max.max(1) as usize)),
@@ -256,20 +250,6 @@ impl Session {
             }
         });
         Ok(())
-    }
-
-    /// Whether a link that comes in goes at once. Counts it.
-    pub(super) fn class(&self, header: &LinkHeader) -> Class {
-        let gateway = &self.core.gateway;
-        let span = order::span(header, self.clock_offset().offset_us);
-        let claim = match () {
-            () if header.payload_length == 0 => return Class::Present,
-            () if order::is_of_now(span, gateway.clock.now()) => order::Claim::Now,
-            () if gateway.fleet.wants(self.identity.record.id, span) => order::Claim::Asked,
-            () => return Class::Backlog,
-        };
-        let may = self.allowance.take(header.payload_length, claim, Instant::now());
-        if may { Class::Present } else { Class::Backlog }
     }
 
     /// A link with this sequence comes in.

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
-/// So many backlog links at once keep a core busy: most of them wait for the commit.
-const HANDS_EACH_CORE: usize = 16;
-
 /// The limits of the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -30,8 +27,6 @@ pub struct Settings {
     pub payload_bytes_max: u32,
     /// Links of one recorder under way at once, from the opening of the stream to the answer.
     pub links_in_flight_max: u32,
-    /// Backlog links of all recorders that are worked on at once: as many as keep the cores busy. More mean later receipts of what is of now.
-    pub hands: usize,
     /// A link stream that makes too little progress for this long is refused.
     pub stall_timeout: Duration,
     /// How long a link may wait for room in memory before its recorder is told to come back later.
@@ -59,7 +54,6 @@ impl Default for Settings {
             memory_bytes_max: 256 << 20,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             links_in_flight_max: 32,
-            hands: HANDS_EACH_CORE * std::thread::available_parallelism().map_or(1, usize::from),
             stall_timeout: Duration::from_secs(10),
             room_timeout: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(5),

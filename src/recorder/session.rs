@@ -24,7 +24,7 @@ use crate::error::{Context, Error, Kind};
 
 /// How long the server may take for its first message.
 const WELCOME_MAX: Duration = Duration::from_secs(10);
-/// How long the server may give no answer while some are due before the connection is given up.
+/// How long a link may wait for its answer before the connection is given up.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long what is under way may take when the server drains.
 const DRAIN_MAX: Duration = Duration::from_secs(10);

@@ -71,11 +71,6 @@ impl Figures {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
-    /// Time since the last receipt.
-    pub(super) fn quiet(&self) -> Duration {
-        self.elapsed().saturating_sub(Duration::from_micros(self.last_receipt_us.load(Ordering::Relaxed)))
-    }
-
     /// One line for the progress bar.
     pub(super) fn line(&self) -> String {
         let (links, receipts) = (self.links.load(Ordering::Relaxed), self.receipts.load(Ordering::Relaxed));

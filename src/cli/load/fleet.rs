@@ -56,7 +56,7 @@ const SEGMENT_US_MAX: u64 = aigaq_proto::limits::DURATION_US_MAX as u64;
 const SPARE_BYTES: usize = 1 << 16;
 /// Category of the marks.
 const MARK: &str = "load";
-/// How long nothing may come when the time is over and receipts are missing: a server lets backlog wait.
+/// How long the last receipts may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Plan {
@@ -120,7 +120,7 @@ impl Fleet {
         enrolling.await.context(Kind::Internal, "enrolling died")?
     }
 
-    /// Runs every recorder to its last receipt, or until the time is over and no receipt comes any more.
+    /// Runs every recorder to its last receipt, or until `stop` and some patience have passed.
     pub(super) async fn run(self, figures: Arc<Figures>, stop: CancellationToken) -> Vec<Result<Report>> {
         let mut running = JoinSet::new();
         let endpoints = match network::endpoints(self.plan.recorders, self.plan.loss, self.plan.seed) {
@@ -160,20 +160,10 @@ impl Fleet {
                 reports.push(ended.context(Kind::Internal, "a recorder died").and_then(|report| report));
             }
         };
-        let silence = async {
-            tokio::time::sleep_until(until + PATIENCE).await;
-            while let Some(left) = PATIENCE.checked_sub(figures.quiet()).filter(|left| !left.is_zero()) {
-                tokio::time::sleep(left).await;
-            }
-        };
-        let ended = tokio::select! {
-            () = gather => true,
-            () = silence => false,
-        };
-        if !ended {
+        if tokio::time::timeout_at(until + PATIENCE, gather).await.is_err() {
             let left = running.len();
             running.abort_all();
-            let late = format!("{left} recorders miss receipts, and none came for {} s", PATIENCE.as_secs());
+            let late = format!("{left} recorders did not get their last receipts within {} s", PATIENCE.as_secs());
             reports.push(Err(Error::new(Kind::Busy, late)));
         }
         if let Some(storm) = storm {

@@ -283,7 +283,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Number of links whose answers are due, and since when the server owes one: a backlog may be answered one by one.
+    /// Number of links whose answers are due, and since when the longest of them waits.
     pub(in crate::recorder) fn due(&self) -> (usize, Option<Instant>) {
         self.inner().places.due()
     }

@@ -174,40 +174,6 @@ async fn no_more_links_are_under_way_than_the_server_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn backlog_leaves_room_for_what_is_made_now_until_the_server_answers_it_briskly() {
-    let queue = queue();
-    queue.found((0..10).map(media));
-    for sequence in 0..4 {
-        assert_eq!(next(&queue).await, (sequence, Class::Backlog));
-        queue.sent(sequence);
-    }
-    assert!(late(queue.next(None, 32)).await, "four links");
-    queue.push(media(10));
-    assert_eq!(next(&queue).await, (10, Class::Live));
-    queue.remove(0);
-    let took = next(&queue).await;
-    assert_eq!(
-        (took, late(queue.next(None, 32)).await),
-        ((4, Class::Backlog), true),
-        "one for one: the answer was late"
-    );
-    queue.sent(4);
-    queue.remove(4);
-    for sequence in 5..8 {
-        assert_eq!(next(&queue).await.0, sequence);
-    }
-    assert!(late(queue.next(None, 32)).await, "six while it goes well");
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_large_link_of_backlog_is_under_way_at_a_time() {
-    let queue = queue();
-    queue.found((0..3).map(|sequence| facts(sequence, 500_000, LinkKind::Media)));
-    assert_eq!(next(&queue).await.0, 0);
-    assert!(late(queue.next(None, 32)).await);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_link_that_was_put_off_is_sent_again_after_its_delay() {
     let queue = queue();
     queue.push(media(0));

@@ -16,13 +16,6 @@ use super::{Class, Left, Ticket};
 /// How long a link counts as live after it was made. Beyond that it is backlog: where the path carries less than the
 /// recorder makes, live footage is then never later than this, and the rest follows.
 const LIVE: Duration = Duration::from_secs(10);
-/// A server that answers the backlog within this holds none of it back.
-const BRISK: Duration = Duration::from_secs(1);
-/// How much backlog may be under way, links and bytes of payload; one link may always. It leaves room in a server's windows and streams, so
-/// that a server that holds backlog back does not hold back the rest with it (SPEC.md section 11.2).
-const BACKLOG_MAX: (usize, u64) = (4, 128 * 1024);
-/// The same while it is answered briskly.
-const BACKLOG_BRISK_MAX: (usize, u64) = (6, 2 * 1024 * 1024);
 
 /// The links of a spool.
 #[derive(Debug, Default)]
@@ -40,10 +33,6 @@ pub(super) struct Places {
     live: VecDeque<(Instant, Sequence)>,
     pub(super) wishes: Wishes,
     bytes: u64,
-    /// Whether the server takes backlog as it comes.
-    is_brisk: bool,
-    /// When the server last answered a link.
-    answered_at: Option<Instant>,
 }
 
 /// What is known of a link.
@@ -226,11 +215,7 @@ impl Places {
         for class in &mut self.waiting {
             class.remove(&sequence);
         }
-        let flight = self.in_flight.remove(&sequence);
-        if flight.is_some() {
-            self.answered_at = Some(Instant::now());
-        }
-        flight
+        self.in_flight.remove(&sequence)
     }
 
     pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Left> {
@@ -238,11 +223,7 @@ impl Places {
         self.bytes = self.bytes.saturating_sub(u64::from(entry.bytes));
         self.wishes.left(entry.span(), entry.bytes);
         let flight = self.leave_places(sequence);
-        let sent_at = flight.and_then(|flight| flight.sent_at);
-        let waited = sent_at.map_or(Duration::ZERO, |at| at.elapsed());
-        if sent_at.is_some() && entry.class == Class::Backlog {
-            self.is_brisk = waited < BRISK;
-        }
+        let waited = flight.and_then(|flight| flight.sent_at).map_or(Duration::ZERO, |at| at.elapsed());
         Some(Left { bytes: entry.bytes, waited })
     }
 
@@ -318,26 +299,12 @@ impl Places {
             if class < least || above.is_some_and(|above| class <= above) {
                 break;
             }
-            if class == Class::Backlog && !self.has_room_for_backlog() {
-                break;
-            }
             if let Some(sequence) = self.class(class).pop_first() {
                 self.in_flight.insert(sequence, Flight::default());
                 return Ok(Ticket { sequence, class });
             }
         }
         Err(until)
-    }
-
-    /// Whether one more link of backlog may be under way.
-    fn has_room_for_backlog(&self) -> bool {
-        let bytes = |sequence: &Sequence| self.entries.get(sequence).filter(|entry| entry.class == Class::Backlog);
-        let under_way = self.in_flight.keys().filter_map(bytes).map(|entry| u64::from(entry.bytes));
-        let (links, held) = under_way.fold((0, 0), |(links, held), bytes| (links + 1, held + bytes));
-        let [backlog, ..] = &self.waiting;
-        let next = backlog.first().and_then(bytes).map_or(0, |entry| u64::from(entry.bytes));
-        let (links_max, bytes_max) = if self.is_brisk { BACKLOG_BRISK_MAX } else { BACKLOG_MAX };
-        links == 0 || (links < links_max && held + next <= bytes_max)
     }
 
     /// The link may be sent again from a time on. Whether it is held.
@@ -413,13 +380,11 @@ impl Places {
         flight.map(|(_, digest)| digest).or_else(|| self.claimed.get(&sequence).copied())
     }
 
-    /// How many answers are due, and since when the server owes one: since the longest of them, or since it last gave one.
+    /// How many answers are due, and since when the longest of them.
     pub(super) fn due(&self) -> (usize, Option<Instant>) {
         let sent = self.in_flight.values().filter_map(|flight| flight.sent_at);
         let claimed = self.claimed_at.filter(|_| !self.claimed.is_empty());
-        let oldest = sent.chain(claimed).min();
-        let since = oldest.map(|oldest| self.answered_at.map_or(oldest, |answered| answered.max(oldest)));
-        (self.in_flight.len() + self.claimed.len(), since)
+        (self.in_flight.len() + self.claimed.len(), sent.chain(claimed).min())
     }
 
     /// The connection is gone: everything waits again.
