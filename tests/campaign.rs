@@ -179,7 +179,8 @@ async fn compared(paths: &[Weather], shared: bool) -> Vec<[Figures; 4]> {
             with(Some(Arc::new(BbrConfig::default()))),
         ];
         let runs = runs.map(|transport| tokio::spawn(measure(transport, *path, 21, shared)));
-        let figures = futures_util::future::join_all(runs).await.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        let mut figures = futures_util::future::join_all(runs).await.into_iter().map(Result::unwrap);
+        let figures: [Figures; 4] = std::array::from_fn(|_| figures.next().unwrap());
         let rate = path.rate.unwrap_or_default() / 1_000;
         println!("{rate} kB/s, buffer {} kB, {:?} each way, loss {} %:", path.queue / 1_000, path.delay, path.loss * 100.0);
         for (name, seen) in ["ours", "Cubic", "NewReno", "BBR"].into_iter().zip(&figures) {
@@ -187,7 +188,7 @@ async fn compared(paths: &[Weather], shared: bool) -> Vec<[Figures; 4]> {
             let (goodput, other) = (goodput / 1_000.0, other / 1_000.0);
             println!("  {name:8} {goodput:6.1} kB/s, live p95 {live_p95:.2?}, cost {cost:.3}, refused {refused}, the other {other:.1}");
         }
-        figures.try_into().unwrap()
+        figures
     });
     futures_util::stream::iter(each).buffered(3).collect().await
 }

@@ -7,13 +7,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use retina::client::{Demuxed, InitialTimestampPolicy, PlayOptions, Session, SessionOptions, SetupOptions, Stream};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
-use retina::rtcp::ReceivedCompoundPacket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::clock::CameraClock;
 use super::{Camera, fault};
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::media::live::{Frame, Live, Track};
 use crate::media::movie::TrackKind;
@@ -34,22 +31,13 @@ pub(super) struct Ended {
 }
 
 /// Records what a camera sends until the connection is lost.
-pub(super) async fn record(camera: &Camera, device: &Clock, items: &mpsc::Sender<Result<Item>>) -> Ended {
+pub(super) async fn record(camera: &Camera, items: &mpsc::Sender<Result<Item>>) -> Ended {
     let (mut demuxed, chosen) = match timeout(PATIENCE, play(camera, items)).await {
         Ok(Ok(playing)) => playing,
         Ok(Err(error)) => return Ended { recorded: false, error },
         Err(_) => return Ended { recorded: false, error: fault(Kind::Busy, camera, "no answer") },
     };
-    let mut recording = Recording {
-        camera,
-        device,
-        items,
-        chosen,
-        live: None,
-        tracks: Vec::new(),
-        clock: CameraClock::default(),
-        recorded: false,
-    };
+    let mut recording = Recording { items, chosen, live: None, tracks: Vec::new(), recorded: false };
     let why = loop {
         let item = match timeout(PATIENCE, demuxed.next()).await {
             Err(_) => break "it sends nothing any more".to_owned(),
@@ -115,15 +103,12 @@ fn kind(stream: &Stream) -> Option<TrackKind> {
 
 /// What is being recorded of a connection.
 struct Recording<'a> {
-    camera: &'a Camera,
-    device: &'a Clock,
     items: &'a mpsc::Sender<Result<Item>>,
     /// Numbers of the streams that are recorded; a track for each.
     chosen: Vec<usize>,
     live: Option<Live>,
     /// What the recording says of its tracks.
     tracks: Vec<Track>,
-    clock: CameraClock,
     recorded: bool,
 }
 
@@ -148,39 +133,14 @@ impl Recording<'_> {
                 let data = Bytes::copy_from_slice(frame.data());
                 (frame.stream_id(), Frame { track: 0, time, duration, sync: true, data })
             }
-            CodecItem::Rtcp(packet) => return self.report(&packet).await,
             _ => return Ok(true),
         };
         let Some(track) = self.chosen.iter().position(|chosen| *chosen == stream) else { return Ok(true) };
         let Some(live) = &mut self.live else { return Ok(true) };
-        let fragment = live.push(Frame { track, ..frame }).map_err(broken)?;
-        let begins_us = live.begins_us();
-        match fragment {
-            Some(fragment) => self.segment(fragment, begins_us).await,
+        match live.push(Frame { track, ..frame }).map_err(broken)? {
+            Some(fragment) => self.segment(fragment).await,
             None => Ok(true),
         }
-    }
-
-    /// Takes what the camera says of its clock, for the track that keeps time.
-    async fn report(&mut self, packet: &ReceivedCompoundPacket) -> Result<bool> {
-        let keeps_time = self.live.as_ref().and_then(|live| self.chosen.get(live.keeps_time()));
-        let (Some(time), true) = (packet.rtp_timestamp(), keeps_time == Some(&packet.stream_id())) else {
-            return Ok(true);
-        };
-        let Some(Ok(Some(report))) = packet.pkts().next().map(|first| first.as_sender_report()) else {
-            return Ok(true);
-        };
-        let media_us = i128::from(time.elapsed()) * 1_000_000 / i128::from(time.clock_rate().get());
-        let media_us = i64::try_from(media_us).unwrap_or_default();
-        let Some(ahead) = self.clock.report(report.ntp_timestamp().0, media_us, self.device.now()) else {
-            return Ok(true);
-        };
-        let text = format!(
-            "camera {}: its clock is {} s ahead of this recorder's and not used",
-            self.camera,
-            ahead / 1_000_000
-        );
-        self.send(Item::Note(text)).await
     }
 
     fn is_sound_alone(&self, demuxed: &Demuxed) -> bool {
@@ -198,7 +158,6 @@ impl Recording<'_> {
             return Ok(false);
         }
         self.tracks.clone_from(&tracks);
-        self.clock.begin();
         let live = Live::new(tracks).map_err(broken)?;
         let init = live.init().clone();
         self.live = Some(live);
@@ -208,23 +167,16 @@ impl Recording<'_> {
     /// Gives what is left of the recording.
     async fn end(&mut self) -> Result<bool> {
         let Some(mut live) = self.live.take() else { return Ok(true) };
-        let begins_us = live.begins_us();
         match live.flush().map_err(broken)? {
-            Some(fragment) => self.segment(fragment, begins_us).await,
+            Some(fragment) => self.segment(fragment).await,
             None => Ok(true),
         }
     }
 
     /// A fragment is a link's worth already; it does not wait for the next, because someone may be watching.
-    async fn segment(&mut self, fragment: Fragment, begins_us: Option<i64>) -> Result<bool> {
+    async fn segment(&mut self, fragment: Fragment) -> Result<bool> {
         self.recorded = true;
         let Fragment { bytes, decode_time_us, duration_us, independent, .. } = fragment;
-        let span = (decode_time_us, decode_time_us.saturating_add(duration_us));
-        if let Some(at) = self.clock.at(begins_us.unwrap_or(0), span, self.device.now())
-            && !self.send(Item::At(at)).await?
-        {
-            return Ok(false);
-        }
         self.send(Item::Segment(Segment { bytes, decode_time_us, duration_us, independent })).await
     }
 
