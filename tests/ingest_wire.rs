@@ -745,12 +745,12 @@ async fn who_moves_slowly_gives_way_when_room_is_short() {
         let mut recorder = rig.connect(&identity).await;
         let mut chain = chain(&identity);
         recorder.accepted(&chain.start(&identity.signing)).await;
-        let media = chain.media(&identity.signing, footage(900_000));
+        let media = chain.media(&identity.signing, footage(1_000_000));
         let mut stream = recorder.connection.open_uni().await.unwrap();
         stream.write_all(&bytes(&media)[..1_000]).await.unwrap();
         slow.push((recorder, stream));
     }
-    // They hold most of what footage of the present may take, and bring no 64 KiB/s.
+    // They hold three of less than four MiB; each goes on sending, but no 64 KiB/s.
     let began = tokio::time::Instant::now();
     for (recorder, stream) in &mut slow {
         let Control::Refusal(refusal) = recorder.next().await else { panic!("taken") };
