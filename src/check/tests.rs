@@ -301,9 +301,10 @@ fn a_key_that_is_missing_changed_or_wrapped_by_another_is_named_once() {
 #[test]
 fn footage_whose_key_was_destroyed_is_counted_and_no_problem() {
     let rig = Rig::sound();
-    let act = crate::store::records::Act { at: 1, by: "command line".into(), reason: "order".into() };
+    let act = records::Act { at: 1, by: "command line".into(), reason: "order".into() };
+    let entry = records::AuditRecord::new(1, records::Event::KeyDestruction, "command line", "local", "destroy");
     let day = rig.footage(1).day;
-    assert!(rig.store.destroy_key(day, rig.recorder, 1, rig.store.claims(), act).unwrap());
+    assert!(rig.store.destroy_key((day, rig.recorder), 1, rig.store.claims(), act, &entry).unwrap());
     let (report, problems) = rig.check();
     // The chain's media, the fork and what is in quarantine.
     assert_eq!((report.destroyed, report.bodies, problems.len()), (LINKS + 1, 0, 0), "{problems:?}");

@@ -31,25 +31,26 @@ pub struct Destroyed {
 /// [`Kind::NotFound`] when nothing of the recorder expires on the day, [`Kind::Invalid`] when a hold covers any of it, and those of
 /// the store.
 pub fn destroy(store: &Store, recorder: RecorderId, day: u32, act: &Act) -> Result<Destroyed> {
-    let say = |text: String, outcome: &str| {
+    let entry = |text: String, outcome: &str| {
         let entry = AuditRecord::new(act.at, Event::KeyDestruction, &act.by, "local", text);
-        store.audit(&entry.about(recorder.to_string()).because(&act.reason).ended(outcome))
+        entry.about(recorder.to_string()).because(&act.reason).ended(outcome)
     };
     for _ in 0..ATTEMPTS {
         let claims = store.claims();
         let what = under(store, recorder, day)?;
         if what.links == 0 {
+            store.audit(&entry(format!("destroy the key of footage day {day}"), "refused: there is nothing"))?;
             let text = format!("nothing of {recorder} that could be read expires on day {day}");
             return Err(Error::new(Kind::NotFound, text));
         }
         let Destroyed { links, bytes, newest } = what;
         let text = format!("destroy the key of footage day {day}: {links} links, {bytes} bytes");
         if let Err(error) = refuse_held(store, day, Some(recorder)) {
-            say(text, "refused: held")?;
+            store.audit(&entry(text, "refused: held"))?;
             return Err(error);
         }
-        say(text, "destroyed")?;
-        if store.destroy_key(day, recorder, newest, claims, act.clone())? {
+        let entry = entry(text, "destroyed");
+        if store.destroy_key((day, recorder), newest, claims, act.clone(), &entry)? {
             return Ok(what);
         }
     }

@@ -19,7 +19,8 @@ use crate::store::engine::Family;
 use crate::store::engine::memory::{FailAt, Memory};
 use crate::store::policy::{DAY_US, Rule, day_of};
 use crate::store::records::{
-    self, Act, Body, Event, HoldRecord, LinkRecord, Owner, QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord,
+    self, Act, AuditRecord, Body, Event, HoldRecord, LinkRecord, Owner, QuarantineRecord, RecorderKey, RecorderKind,
+    RecorderRecord,
 };
 use crate::store::{Commit, NewLink, NewQuarantine, Policy, Released, Store, keys};
 
@@ -119,6 +120,12 @@ impl Rig {
     fn bytes(&self) -> usize {
         use crate::store::engine::Engine as _;
         self.memory.bodies().map(|body| body.unwrap().1.len() - seal::OVERHEAD_BYTES).sum()
+    }
+
+    /// What the trail says of destroyed keys.
+    fn destructions(&self) -> Vec<String> {
+        let entries = self.store.audit_entries(0..u64::MAX).map(Result::unwrap);
+        entries.filter(|entry| entry.event == Event::KeyDestruction).map(|entry| entry.action).collect()
     }
 
     fn trail(&self) -> Vec<String> {
@@ -731,11 +738,31 @@ fn a_destruction_that_a_crash_cuts_off_is_finished_at_the_next_start() {
     rig.record(recorder, 1);
     let claims = rig.store.claims();
     rig.memory.fail_commit(1, FailAt::End);
-    let destroyed = rig.store.destroy_key(DAY + 10, recorder, at(DAY), claims, act("x", at(DAY)));
+    let entry = AuditRecord::new(at(DAY), Event::KeyDestruction, "x", "local", "destroy".to_owned());
+    let destroyed = rig.store.destroy_key((DAY + 10, recorder), at(DAY), claims, act("x", at(DAY)), &entry);
     assert_eq!(destroyed.unwrap_err().kind(), Kind::Fatal);
     assert!(!rig.store.destruction(DAY + 10, recorder).unwrap().unwrap().done);
     assert!(rig.store.has_key(DAY + 10, recorder).unwrap(), "it was cut off before the key went");
     let rig = rig.restart();
     assert!(rig.store.destruction(DAY + 10, recorder).unwrap().unwrap().done);
     assert!(!rig.store.has_key(DAY + 10, recorder).unwrap());
+    assert_eq!(rig.destructions(), ["destroy"], "and written down once");
+}
+
+#[test]
+fn a_destruction_that_was_not_done_is_not_written_down_as_done() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 1);
+    let entry = AuditRecord::new(at(DAY), Event::KeyDestruction, "x", "local", "destroy".to_owned());
+    let destroy_at =
+        |rig: &Rig, claims| rig.store.destroy_key((DAY + 10, recorder), at(DAY), claims, act("x", at(DAY)), &entry);
+    let before = rig.store.claims();
+    rig.retention.hold(recorder, at(DAY)..at(DAY) + SECOND, act("token:a", at(DAY))).unwrap();
+    assert!(!destroy_at(&rig, before).unwrap(), "something was held meanwhile");
+    rig.memory.fail_commit(1, FailAt::Start);
+    destroy_at(&rig, rig.store.claims()).unwrap_err();
+    let rig = rig.restart();
+    assert!(rig.store.has_key(DAY + 10, recorder).unwrap());
+    assert_eq!(rig.destructions(), [""; 0]);
 }

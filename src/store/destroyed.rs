@@ -1,6 +1,6 @@
 //! Keys that are destroyed before their day is over: what was sealed under them is gone, in every copy.
 //!
-//! The order: it is durable that the key goes and which commits lose what they brought, then the key goes, then that is durable; all of
+//! The order: it is durable that the key goes, who wanted it and which commits lose what they brought, then the key goes, then that is durable; all of
 //! it while nothing else is written. What a crash cuts off the next start finishes before the first commit. Whoever reads is told what
 //! became of it; nobody takes it for damage.
 
@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 use aigaq_proto::{Micros, RecorderId};
 
 use super::engine::{Batch, Direction, Family};
-use super::records::{self, Act, Body, DestructionRecord};
+use super::records::{self, Act, AuditRecord, Body, DestructionRecord};
 use super::{Store, keys};
 use crate::error::Result;
 
@@ -19,14 +19,22 @@ pub(super) type Set = RwLock<BTreeMap<(u32, RecorderId), u64>>;
 
 impl Store {
     /// Destroys the key of a recorder and footage day, if nothing was held or extended since `claims` were counted: whoever asks has
-    /// made sure that nothing under it is held. `newest` is when the newest of it was captured. New footage of that day gets a new key.
+    /// made sure that nothing under it is held. `newest` is when the newest of it was captured; `entry` says it in the audit trail, exactly
+    /// if it is done. New footage of that day gets a new key.
     ///
     /// # Returns
     /// Whether it was done.
     ///
     /// # Errors
     /// Those of the keys, and as [`Store::commit`].
-    pub fn destroy_key(&self, day: u32, recorder: RecorderId, newest: Micros, claims: u64, act: Act) -> Result<bool> {
+    pub fn destroy_key(
+        &self,
+        (day, recorder): (u32, RecorderId),
+        newest: Micros,
+        claims: u64,
+        act: Act,
+        entry: &AuditRecord,
+    ) -> Result<bool> {
         let writing = self.writing();
         if claims != *writing {
             return Ok(false);
@@ -37,7 +45,7 @@ impl Store {
         batch.put(Family::Destroyed, keys::destroyed(day, recorder), records::encode(&record)?);
         let before = newest.saturating_add(1).max(self.deleted_before(recorder)?);
         batch.put(Family::Deleted, keys::recorder(recorder), records::encode(&before)?);
-        self.engine().commit(&[], &batch)?;
+        self.audit_with(std::slice::from_ref(entry), batch)?;
         self.note_destroyed(day, recorder, before_commit);
         self.finish_destruction(day, recorder, record)?;
         Ok(true)
