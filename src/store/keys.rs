@@ -51,6 +51,8 @@ pub const META_FOOTAGE_FLOOR: &[u8] = b"footage_floor";
 pub const META_DROPPED_FLOOR: &[u8] = b"dropped_floor";
 /// The last number of the feed; value: u64 big-endian.
 pub const META_FEED: &[u8] = b"feed";
+/// That footage was sealed under the keys beside the store; value: empty.
+pub const META_SEALED: &[u8] = b"sealed";
 /// Where the scrub stands; value: a record.
 pub const META_SCRUB: &[u8] = b"scrub";
 

@@ -140,9 +140,17 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Busy`] when another process has it open, [`Kind::Damaged`] when it does not read, [`Kind::Invalid`] when
-    /// another release wrote it.
+    /// another release wrote it, or the keys of its footage are gone.
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
         let engine = Arc::new(Rocks::open(dir, settings)?);
+        let keys = dir.with_file_name(seal::DIR);
+        if !keys.exists() && engine.get(Family::Meta, keys::META_SEALED)?.is_some() {
+            let text = format!(
+                "there is no {}, and footage was sealed under its keys: put it back, or an empty directory to give that footage up",
+                keys.display()
+            );
+            return Err(Error::new(Kind::Invalid, text));
+        }
         Self::over(engine, sealed::Sealing::open(dir, &settings.seal)?, settings.policy.clone())
     }
 
@@ -213,6 +221,9 @@ impl Store {
         store.load_feed()?;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_FORMAT, FORMAT.to_be_bytes());
+        if store.inner.sealing.sealing().is_some() {
+            batch.put(Family::Meta, keys::META_SEALED, []);
+        }
         store.inner.engine.commit(&[], &batch)?;
         if store.inner.engine.sweep_after(store.last_commit())? {
             tracing::info!("removed the bodies of a commit that was never finished");

@@ -103,6 +103,10 @@ fn a_copy_of_the_store_without_the_keys_gives_nothing_and_with_them_all() {
     store.close().unwrap();
     drop(store);
     copy(&home.path().join("a/store"), &home.path().join("b/store"));
+    let refused = Store::open(&home.path().join("b/store"), &settings(1, true)).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Invalid);
+    assert!(!home.path().join("b/keys").exists(), "a new master key would look like the old one: {refused}");
+    fs::create_dir(home.path().join("b/keys")).unwrap();
     let restored = Store::open(&home.path().join("b/store"), &settings(1, true)).unwrap();
     for sequence in [1, 2] {
         let error = read(&restored, sequence).unwrap_err();
