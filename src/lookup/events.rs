@@ -5,9 +5,9 @@
 //! the feed no longer has is said to be missing. A stream ends after a while, so that whoever may no longer see it does not go
 //! on to; coming back is an audit entry of its own.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aigaq_proto::RecorderId;
@@ -17,7 +17,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use http::{HeaderMap, HeaderValue, header};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
@@ -33,8 +33,9 @@ use crate::http::Followed;
 use crate::store::Store;
 use crate::store::records::{FeedRecord, Occurrence, RecorderRecord};
 
-/// Streams at once.
-pub(super) const STREAMS_MAX: usize = 256;
+/// Streams at once, and those of one who follows.
+const STREAMS_MAX: usize = 256;
+const OF_ONE_MAX: usize = 32;
 /// How long one lasts.
 const LASTS: Duration = Duration::from_secs(15 * 60);
 /// After so much silence a comment is sent.
@@ -140,6 +141,36 @@ struct Missed {
     next: u64,
 }
 
+/// The turns of those who follow: nobody gets all of them. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Streams {
+    all: Arc<Semaphore>,
+    each: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
+}
+
+/// One turn, given back when dropped.
+type Turn = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(STREAMS_MAX)), each: Arc::default() }
+    }
+}
+
+impl Streams {
+    fn take(&self, actor: &str) -> Result<Turn> {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has no stream is forgotten.
+        each.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let turns = each.entry(actor.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(OF_ONE_MAX)));
+        let own = Arc::clone(turns).try_acquire_owned();
+        let own = own.map_err(|_| Error::new(Kind::Busy, format!("{actor} has {OF_ONE_MAX} streams already")))?;
+        let of_all = Arc::clone(&self.all).try_acquire_owned();
+        let of_all = of_all.map_err(|_| Error::new(Kind::Busy, "as many streams are open as there may be"))?;
+        Ok((own, of_all))
+    }
+}
+
 /// Which things are told.
 #[derive(Default)]
 struct Filter {
@@ -190,8 +221,7 @@ pub(super) async fn follow(
         let number = value.to_str().ok().and_then(|value| value.parse().ok());
         number.ok_or_else(|| Error::new(Kind::Invalid, "Last-Event-ID must be the number of an event"))
     });
-    let turn = Arc::clone(&state.streams).try_acquire_owned();
-    let turn = turn.map_err(|_| Error::new(Kind::Busy, "as many streams are open as there may be"))?;
+    let turn = state.streams.take(viewer.actor())?;
     let scope = viewer.over::<Find>().await?;
     let news = scope.evidence().ask(|store| Ok(store.watch_feed())).await?;
     let after = seen.transpose()?.or(query.after).unwrap_or_else(|| *news.borrow());
@@ -228,7 +258,7 @@ struct Follower {
     until: Instant,
     follow: bool,
     closing: CancellationToken,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 impl Follower {

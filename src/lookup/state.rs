@@ -50,8 +50,8 @@ pub struct State {
     pub(super) clips: super::exact::Kept,
     /// Who was dark at the last look; nothing before the first.
     pub(super) dark: Arc<Mutex<Option<super::watch::Dark>>>,
-    /// One permit for each event stream.
-    pub(super) streams: Arc<Semaphore>,
+    /// The turns of those who follow events.
+    pub(super) streams: super::events::Streams,
     /// When it is cancelled, answers without an end come to one.
     pub(super) closing: CancellationToken,
     /// Who makes exports.
@@ -89,7 +89,7 @@ impl State {
             registry: None,
             clips: super::exact::Kept::default(),
             dark: Arc::default(),
-            streams: Arc::new(Semaphore::new(super::events::STREAMS_MAX)),
+            streams: super::events::Streams::default(),
             closing: CancellationToken::new(),
             exports: None,
             retention: None,

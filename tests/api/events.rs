@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use aigaq::access::Grants;
+use aigaq::http::Limits;
 use aigaq::store::FEED_KEPT;
 use aigaq::store::records::{Occurrence, RecorderKind};
 use aigaq_proto::message::{RefusalReason, SpoolSummary};
 use bytes::Bytes;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Rig, problem};
+use crate::rig::{Rig, TOKEN, problem};
 
 /// Longest that anything here may take; only a failure takes it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -115,7 +118,7 @@ async fn recorders_come_and_go_become_dark_and_record_again() {
     let seat = rig.fleet.enter(device.id, None, &spool, None).unwrap();
     let second = rig.fleet.enter(device.id, None, &spool, None).unwrap();
     drop((seat, second));
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     stop.cancel();
     rig.fleet.clone().run(Duration::from_secs(1), stop).await.unwrap();
     assert_eq!(console.next().await.event, "connected");
@@ -178,6 +181,29 @@ async fn one_who_missed_something_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_console_to_whom_nothing_happens_stays_and_is_let_go_when_the_server_stops() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let (stop, look_every) = (CancellationToken::new(), Duration::from_millis(20));
+    let router = aigaq::lookup::router(rig.state.clone().until(stop.clone()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/events", listener.local_addr().unwrap());
+    let limits = Limits { first_bytes_max: look_every * 15, look_every, ..Limits::default() };
+    let serving = tokio::spawn(aigaq::http::serve_within(limits, listener, router, None, stop.clone()));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(url).bearer_auth(TOKEN).send().await.unwrap();
+    let mut console = Console { response, text: String::new() };
+    assert!(console.block().await.unwrap().contains("retry:"));
+    // Longer than the silence for which any other connection is given up.
+    tokio::time::sleep(look_every * (15 + 25)).await;
+    rig.send(device.chain.mark(&device.key, "at last")).await;
+    assert_eq!(console.next().await.data["category"], "at last");
+    stop.cancel();
+    assert_eq!(console.block().await, None);
+    tokio::time::timeout(Duration::from_secs(5), serving).await.expect("nobody is waited for").unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_stream_that_cannot_be_is_refused_and_one_that_ends_gives_its_turn_back() {
     let rig = Rig::start().await;
     for query in ["?kinds=marks", "?after=x", "?recorder=7", "?from=1"] {
@@ -186,10 +212,14 @@ async fn a_stream_that_cannot_be_is_refused_and_one_that_ends_gives_its_turn_bac
     let odd = rig.ask(Method::GET, "/v1/events", &[("Last-Event-ID", "seven")]).await;
     problem(odd, 400, "Last-Event-ID").await;
     let mut consoles = Vec::new();
-    for _ in 0..256 {
+    for _ in 0..32 {
         consoles.push(Console::open(&rig, "", None).await);
     }
     problem(rig.get("/v1/events").await, 503, "one too many").await;
+    let grants = Grants::everything();
+    rig.access.admit("a-token-of-somebody-else", "account:other", grants).unwrap();
+    let other = rig.ask_as("a-token-of-somebody-else", Method::GET, "/v1/events", None, &[]).await;
+    assert_eq!(other.status(), 200, "one cannot take the streams of others");
     drop(consoles.pop());
     let again = async { while rig.get("/v1/events").await.status() != 200 {} };
     tokio::time::timeout(PATIENCE, again).await.expect("the turn comes back");
