@@ -95,7 +95,7 @@ impl Server {
             (parts::address(&api)?, parts::address(&ops)?, parts::address(&enrolment)?);
         let ops_router = lookup::ops_router(opened.metrics.clone(), readiness.clone());
         tasks.spawn_on(lookups.handle(), "operations", http::serve(ops, ops_router, None, listeners.clone()));
-        let lookup = opened.lookup(&clock, config.site.time_zone.clone())?.until(listeners.clone());
+        let lookup = opened.lookup(&clock, &config)?.until(listeners.clone());
         let watch = lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone());
         tasks.spawn_on(lookups.handle(), "watch", watch);
         let router = lookup::router(lookup);

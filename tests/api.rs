@@ -22,6 +22,8 @@ mod footage;
 mod listener;
 #[path = "api/log.rs"]
 mod log;
+#[path = "api/marks.rs"]
+mod marks;
 #[path = "api/matrix.rs"]
 mod matrix;
 #[path = "api/playback.rs"]

@@ -41,7 +41,7 @@ fn the_manual_explains_every_key_before_it_names_it() {
         let continues_a_pair = ["certificate =", "issuer_certificate =", "forks_max =", "wrap_command ="]
             .iter()
             .any(|first| line.starts_with(first));
-        if next.contains(" = ") && !next.starts_with('#') && !continues_a_pair {
+        if next.contains(" = ") && !next.starts_with(['#', ' ']) && !continues_a_pair {
             assert!(line.starts_with('#'), "no comment above: {next}");
         }
     }

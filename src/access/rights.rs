@@ -16,6 +16,8 @@ pub enum Verb {
     Pull,
     /// Hold its footage.
     Hold,
+    /// Mark its footage.
+    Mark,
     /// Ask for the release of a hold, or confirm it.
     Release,
     /// Order, list and give up exports of it.
@@ -40,11 +42,12 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Find,
         Self::Watch,
         Self::Pull,
         Self::Hold,
+        Self::Mark,
         Self::Release,
         Self::Export,
         Self::Fetch,
@@ -70,7 +73,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
     use Class::{Open, Restricted, Sealed};
     match role {
         Role::Operator => match verb {
-            Verb::Find | Verb::Pull | Verb::Hold => Some(Restricted),
+            Verb::Find | Verb::Pull | Verb::Hold | Verb::Mark => Some(Restricted),
             Verb::Watch => Some(Open),
             _ => None,
         },
@@ -83,6 +86,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             | Verb::Watch
             | Verb::Pull
             | Verb::Hold
+            | Verb::Mark
             | Verb::Release
             | Verb::Export
             | Verb::Fetch

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use aigaq_proto::{Digest, RecorderId};
+use aigaq_proto::{Digest, Micros, RecorderId};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Kind, Result};
@@ -30,8 +30,8 @@ use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
     self, AccountRecord, AnnouncementRecord, AssignmentRecord, CertificateRecord, ClassRecord, DayRecord,
-    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord,
-    SessionRecord,
+    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, MarkRecord, RecorderRecord, RequestRecord,
+    RevocationListRecord, SessionRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -237,6 +237,10 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Destroyed => {
             keys::read_destroyed(key).map(|(day, recorder)| format!("{recorder} destroyed key of day {day}"))
         }
+        Family::Marks => keys::read_mark(key).map(|place| format!("{} mark at {} µs", place.recorder, place.at)),
+        Family::Corrections => {
+            keys::read_correction(key).map(|(place, _)| format!("{} correction of a mark", place.recorder))
+        }
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -310,6 +314,8 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
     of_the_field::<FeedRecord>(store, Family::Feed, |key| keys::read_u64(key, "feed").map(|_| ()), findings);
     of_the_field::<DestructionRecord>(store, Family::Destroyed, |key| keys::read_destroyed(key).map(|_| ()), findings);
+    of_the_field::<MarkRecord>(store, Family::Marks, |key| keys::read_mark(key).map(|_| ()), findings);
+    of_the_field::<Micros>(store, Family::Corrections, |key| keys::read_correction(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);

@@ -33,6 +33,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         ops: ops(raw),
         store: store(raw),
         retention: retention(raw),
+        marks: super::marks::read(raw),
         seal: seal(raw),
         witness: witness(raw),
         timestamp: timestamp(raw),
@@ -148,7 +149,6 @@ fn retention(raw: &mut Raw) -> Retention {
     Retention {
         default_days: raw.integer("default_days", 90, 1..=36_500),
         departments: raw.integers("departments", 1..=36_500),
-        categories: raw.integers("categories", 1..=36_500),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod check;
+mod marks;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 pub use access::{Access, Grant, Provider};
+pub use marks::{MarkCategory, Marks};
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub store: Store,
     /// How long footage is kept.
     pub retention: Retention,
+    /// What marks may say.
+    pub marks: Marks,
     /// How footage is sealed.
     pub seal: Seal,
     /// Who cosigns the log.
@@ -141,8 +145,6 @@ pub struct Retention {
     pub default_days: u32,
     /// The same by department, in the place of the default.
     pub departments: BTreeMap<String, u32>,
-    /// The same by category of a mark, where that is longer.
-    pub categories: BTreeMap<String, u32>,
 }
 
 /// The section `[seal]`.

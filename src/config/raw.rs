@@ -107,6 +107,22 @@ impl Raw {
         })
     }
 
+    /// A list of tables, each of which `parse` accepts.
+    pub(super) fn tables<T>(
+        &mut self,
+        key: &'static str,
+        default: Vec<T>,
+        wanted: &str,
+        parse: impl Fn(&Table) -> Option<T>,
+    ) -> Vec<T> {
+        let Some(value) = self.take(key) else { return default };
+        let one = |value: &Value| parse(value.as_table()?);
+        value.as_array().and_then(|list| list.iter().map(one).collect()).unwrap_or_else(|| {
+            self.refuse(key, &value, &format!("must be {wanted}"));
+            default
+        })
+    }
+
     /// True or false.
     pub(super) fn switch(&mut self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.take(key) else { return default };

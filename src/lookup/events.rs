@@ -22,16 +22,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 
-use super::State;
+use super::categories::Categories;
 use super::problem::Problem;
 use super::request::{FromQuery, recorder_id};
-use super::time;
 use super::viewer::{Find, Scope, Viewer};
+use super::{State, marks, time};
 use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::http::Followed;
 use crate::store::Store;
-use crate::store::records::{FeedRecord, Occurrence, RecorderRecord};
+use crate::store::records::{FeedRecord, MarkPlace, Occurrence, Raiser, RecorderRecord};
 
 /// Streams at once, and those of one who follows.
 const STREAMS_MAX: usize = 256;
@@ -107,12 +107,20 @@ pub(super) enum EventDetail {
     },
     /// `mark`.
     Mark {
-        /// Its place in the chain.
-        sequence: u64,
-        /// When, by the device's clock.
+        /// The name of the mark.
+        mark: String,
+        /// Its place in the chain, if the recorder raised it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sequence: Option<u64>,
+        /// Which operator, if one raised it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// When; by the device's clock, if the recorder raised it.
         captured_at: String,
         /// Its category.
         category: String,
+        /// Whether somebody has to look at once.
+        urgent: bool,
         /// Its text.
         note: String,
     },
@@ -228,6 +236,7 @@ pub(super) async fn follow(
     let follower = Follower {
         scope,
         fleet: state.fleet.clone(),
+        categories: Arc::clone(&state.categories),
         filter,
         after,
         news,
@@ -251,6 +260,7 @@ pub(super) async fn follow(
 struct Follower {
     scope: Scope<Find>,
     fleet: Fleet,
+    categories: Arc<Categories>,
     filter: Arc<Filter>,
     after: u64,
     news: watch::Receiver<u64>,
@@ -291,7 +301,7 @@ impl Follower {
     /// Reads on; whether there was anything.
     async fn read(&mut self) -> Result<bool> {
         let (after, filter, fleet) = (self.after, Arc::clone(&self.filter), self.fleet.clone());
-        let scope = self.scope.clone();
+        let (scope, categories) = (self.scope.clone(), Arc::clone(&self.categories));
         let (page, told) = self
             .scope
             .evidence()
@@ -299,7 +309,7 @@ impl Follower {
                 let page = store.feed(after, PAGE)?;
                 let mut told = Vec::new();
                 for record in page.records.iter().filter(|record| filter.takes(record)) {
-                    told.extend(document(store, &fleet, &scope, record, &filter)?);
+                    told.extend(document(store, &fleet, &scope, record, &filter, &categories)?);
                 }
                 Ok(((page.missed, page.next), told))
             })
@@ -335,6 +345,7 @@ fn document(
     scope: &Scope<Find>,
     record: &FeedRecord,
     filter: &Filter,
+    categories: &Categories,
 ) -> Result<Option<EventDocument>> {
     let recorder = match record.recorder {
         Some(id) => {
@@ -349,31 +360,53 @@ fn document(
         number: record.number,
         at: time::format(record.at),
         kind: record.what.name(),
-        what: detail(&record.what),
+        what: detail(record.recorder, &record.what, categories),
         recorder,
     }))
 }
 
 fn named(fleet: &Fleet, known: RecorderRecord, record: &FeedRecord) -> Result<EventRecorder> {
-    let at = if let Occurrence::Mark { captured_at, .. } = record.what { captured_at } else { record.at };
+    let at = match record.what {
+        Occurrence::Mark { captured_at, .. } => captured_at,
+        Occurrence::OperatorMark { place, .. } => place.at,
+        _ => record.at,
+    };
     let assignee = fleet.assigned_at(known.id, at)?.map(|assignment| assignment.assignee);
     let (id, kind) = (known.id.to_string(), known.kind.name().to_owned());
     Ok(EventRecorder { id, label: known.label, kind, department: known.department, assignee })
 }
 
-fn detail(what: &Occurrence) -> EventDetail {
+fn detail(recorder: Option<RecorderId>, what: &Occurrence, categories: &Categories) -> EventDetail {
     match what {
         Occurrence::Dark { reason } => EventDetail::Dark { cause: reason.clone() },
-        Occurrence::Mark { sequence, captured_at, category, note } => EventDetail::Mark {
-            sequence: *sequence,
-            captured_at: time::format(*captured_at),
-            category: category.clone(),
-            note: note.clone(),
-        },
+        Occurrence::Mark { sequence, captured_at, category, note } => {
+            let recorder = recorder.unwrap_or(RecorderId([0; 16]));
+            let place = MarkPlace { at: *captured_at, recorder, raiser: Raiser::Recorder(*sequence) };
+            mark(place, None, category, note, categories)
+        }
+        Occurrence::OperatorMark { place, category, note, by } => {
+            mark(*place, Some(by.clone()), category, note, categories)
+        }
         Occurrence::Fork { sequence, digest } => EventDetail::Fork { sequence: *sequence, digest: digest.to_string() },
         Occurrence::Quarantined { reason, .. } => EventDetail::Quarantine { reason: reason.name() },
         Occurrence::Started | Occurrence::Connected | Occurrence::Disconnected | Occurrence::Light => {
             EventDetail::Nothing {}
         }
+    }
+}
+
+fn mark(place: MarkPlace, by: Option<String>, category: &str, note: &str, categories: &Categories) -> EventDetail {
+    let sequence = match place.raiser {
+        Raiser::Recorder(sequence) => Some(sequence),
+        Raiser::Operator(_) => None,
+    };
+    EventDetail::Mark {
+        mark: marks::name(place),
+        sequence,
+        by,
+        captured_at: time::format(place.at),
+        category: category.to_owned(),
+        urgent: categories.is_urgent(category),
+        note: note.to_owned(),
     }
 }

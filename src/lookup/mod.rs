@@ -1,15 +1,16 @@
 //! HTTP out: what a control centre asks, and what it gets.
 //!
-//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | exports | pulls | assignments | reports → store → media`; one file per resource,
+//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | exports | marks | pulls | assignments | reports → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
 //! passes through [`viewer::Viewer`], which has `audit` write the entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
-//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries,
+//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries and the marks of operators,
 //! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
 mod asked;
 mod assignments;
+mod categories;
 mod class;
 mod clip;
 mod content;
@@ -25,6 +26,7 @@ mod guard;
 mod holds;
 mod live;
 mod log;
+mod marks;
 mod metrics;
 mod openapi;
 mod ops;
@@ -47,6 +49,7 @@ mod trail;
 pub mod viewer;
 mod watch;
 
+pub use categories::{Category, Names};
 pub use exports::holes;
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, class, clip, coverage, deletions, events, exports, holds, live, log, play, proof, provider,
-    pulls, recorders, reports, revocation, scrub, sessions, sign_in, trail,
+    State, assignments, categories, class, clip, coverage, deletions, events, exports, holds, live, log, marks, play,
+    proof, provider, pulls, recorders, reports, revocation, scrub, sessions, sign_in, trail,
 };
 
 /// What the document says of the whole.
@@ -32,6 +32,7 @@ use super::{
         (name = "footage", description = "What was recorded; each request leaves an audit entry"),
         (name = "audit", description = "What was done with all of it, by whom and why"),
         (name = "assignments", description = "Who had a recorder when"),
+        (name = "marks", description = "What recorders and operators found worth finding again"),
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
         (name = "exports", description = "Footage with everything that proves it, as one file"),
         (name = "retention", description = "What is held, what is deleted and why, and what comes back"),
@@ -70,6 +71,9 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(deletions::preview))
         .routes(routes!(deletions::list))
         .routes(routes!(deletions::undo))
+        .routes(routes!(categories::list))
+        .routes(routes!(marks::list))
+        .routes(routes!(marks::raise))
         .routes(routes!(trail::list))
         .routes(routes!(trail::proof))
         .routes(routes!(events::follow))

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::categories::{Categories, Category};
 use super::metrics::Metrics;
 use super::viewer::{Behind, Leave};
 use crate::access::Access;
@@ -42,6 +43,8 @@ pub struct State {
     pub(super) reports: Arc<Semaphore>,
     /// Where a day of a report begins and ends.
     pub(super) time_zone: TimeZone,
+    /// What marks may say.
+    pub(super) categories: Arc<Categories>,
     pub(super) metrics: Metrics,
     pub(super) import: Import,
     /// Who is enrolled, for those who take identities back.
@@ -84,6 +87,7 @@ impl State {
             fleet,
             reports: Arc::new(Semaphore::new(super::reports::REPORTS_MAX)),
             time_zone: TimeZone::UTC,
+            categories: Arc::default(),
             metrics,
             import: Arc::new(|| Ok(())),
             registry: None,
@@ -108,6 +112,12 @@ impl State {
     #[must_use]
     pub fn until(self, closing: CancellationToken) -> Self {
         Self { closing, ..self }
+    }
+
+    /// The same with the categories of the site; without them, none.
+    #[must_use]
+    pub fn with_categories(self, categories: Vec<Category>) -> Self {
+        Self { categories: Arc::new(Categories(categories)), ..self }
     }
 
     /// The same with exports.

@@ -30,7 +30,7 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event, LinkRecord};
 
 pub(super) use permit::{
-    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Leave, Permit, Pull, Release, Report,
+    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Leave, Mark, Permit, Pull, Release, Report,
     Revoke, Scope, Undo, Verb, Watch,
 };
 

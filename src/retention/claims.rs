@@ -48,7 +48,7 @@ impl Claims {
                 Cause::Mark { at, before_s, after_s, .. } => {
                     around(store, recorder, *at, (*before_s, *after_s), widest)?
                 }
-                Cause::Incident { .. } | Cause::Undo(_) => widest,
+                Cause::Incident { .. } | Cause::Undo(_) | Cause::OperatorMark { .. } => widest,
             };
             claims.extensions.push((range, extension.until_day, extension.cause.rule()));
         }

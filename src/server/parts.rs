@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aigaq_proto::Digest;
-use jiff::tz::TimeZone;
 use prometheus::Registry as MetricsRegistry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -191,7 +190,7 @@ impl Opened {
     }
 
     /// What the handlers of the API share.
-    pub(super) fn lookup(&self, clock: &Clock, time_zone: TimeZone) -> Result<lookup::State> {
+    pub(super) fn lookup(&self, clock: &Clock, config: &Config) -> Result<lookup::State> {
         let registry = self.gateway.registry.clone();
         let store = self.gateway.store.clone();
         let state = lookup::State::new(
@@ -202,10 +201,24 @@ impl Opened {
             self.lookup_metrics.clone(),
             self.gateway.fleet.clone(),
         )?
-        .in_time_zone(time_zone);
+        .in_time_zone(config.site.time_zone.clone())
+        .with_categories(categories(&config.marks));
         let state = state.with_registry(registry).with_exports(Arc::clone(&self.exports));
         Ok(state.with_retention(self.retention.clone()))
     }
+}
+
+/// What marks may say, as the look-up has it.
+fn categories(marks: &config::Marks) -> Vec<lookup::Category> {
+    let category = |of: &config::MarkCategory| lookup::Category {
+        name: of.name.clone(),
+        names: lookup::Names { kk: of.kk.clone(), ru: of.ru.clone(), en: of.en.clone() },
+        before_s: of.before_s,
+        after_s: of.after_s,
+        days: of.days,
+        urgent: of.urgent,
+    };
+    marks.categories.iter().map(category).collect()
 }
 
 /// Who signs manifests.
@@ -272,7 +285,9 @@ fn store_settings(config: &Config) -> store::Settings {
         policy: store::Policy {
             default_days: config.retention.default_days,
             departments: config.retention.departments.clone(),
-            categories: config.retention.categories.clone(),
+            categories: (config.marks.categories.iter().filter(|category| category.days > 0))
+                .map(|category| (category.name.clone(), category.days))
+                .collect(),
         },
         ingest_bytes_min: config.store.ingest_bytes_min,
         free_bytes_min: config.store.free_bytes_min,
@@ -420,7 +435,11 @@ mod tests {
         let config = Config::default();
         assert_eq!(ingest_settings(&config), ingest::Settings::default());
         assert_eq!(format!("{:?}", commit_settings(&config)), format!("{:?}", commit::Settings::default()));
-        assert_eq!(format!("{:?}", store_settings(&config)), format!("{:?}", store::Settings::default()));
+        let mut of_store = store_settings(&config);
+        // The categories are the site's; the room has none of its own.
+        assert_eq!(of_store.policy.categories.get("bribe-attempt"), Some(&1_825));
+        of_store.policy.categories.clear();
+        assert_eq!(format!("{of_store:?}"), format!("{:?}", store::Settings::default()));
         assert_eq!(enrol_settings(&config), enrol::Settings::default());
         assert_eq!(access_settings(&config), access::Settings::default());
     }

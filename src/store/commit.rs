@@ -15,7 +15,7 @@ use super::feed::Happening;
 use super::policy::{Rule, day_of};
 use super::records::{
     self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
-    Occurrence, Owner, QuarantineRecord, RecorderRecord,
+    MarkPlace, MarkRecord, Occurrence, Owner, QuarantineRecord, Raiser, RecorderRecord,
 };
 use super::sealed::Received;
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
@@ -145,8 +145,21 @@ impl Cut<'_> {
 
     fn link(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, mut record, payload, .. } = link;
-        if let Content::Mark { category, note, .. } = &header.content {
+        if let Content::Mark { category, note, before_s, after_s } = &header.content {
             let (sequence, captured_at) = (header.sequence, header.captured_at);
+            let place = MarkPlace { at: captured_at, recorder: header.recorder, raiser: Raiser::Recorder(sequence) };
+            let seconds = |seconds: u16| u64::from(seconds) * 1_000_000;
+            let mark = MarkRecord {
+                place,
+                category: category.clone(),
+                note: note.clone(),
+                from: captured_at.saturating_sub(seconds(*before_s)),
+                to: captured_at.saturating_add(seconds(*after_s)).saturating_add(1),
+                recorded_at: record.received_at,
+                by: String::new(),
+                corrects: None,
+            };
+            self.batch.put(Family::Marks, keys::mark(place), records::encode(&mark)?);
             let what = Occurrence::Mark { sequence, captured_at, category: category.clone(), note: note.clone() };
             self.happened.push((record.received_at, Some(header.recorder), what));
         }

@@ -27,6 +27,8 @@
 //! sessions    | slot 4 |
 //! classes     | recorder 16 |
 //! feed        | slot 8 |
+//! marks       | at 8 | recorder 16 | raiser: 0 1, sequence 8; 1 1, number 8 |
+//! corrections | key of the corrected mark 33 | key of the correcting mark 33 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -34,7 +36,7 @@ use std::ops::Range;
 
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 
-use super::records::{Cause, FootageKey, Owner};
+use super::records::{Cause, FootageKey, MarkPlace, Owner, Raiser};
 use crate::error::{Error, Kind, Result};
 
 /// Version of everything on disk; value: u32 big-endian.
@@ -98,6 +100,16 @@ impl<'a> Fields<'a> {
 
     fn recorder(&mut self) -> Result<RecorderId> {
         self.take().map(RecorderId)
+    }
+
+    fn mark(&mut self) -> Result<MarkPlace> {
+        let (at, recorder, [raiser]) = (self.u64()?, self.recorder()?, self.take()?);
+        let raiser = match raiser {
+            0 => Raiser::Recorder(self.u64()?),
+            1 => Raiser::Operator(self.u64()?),
+            _ => return Err(self.damaged()),
+        };
+        Ok(MarkPlace { at, recorder, raiser })
     }
 
     fn end(self) -> Result<()> {
@@ -281,6 +293,54 @@ pub fn feed(slot: u64) -> [u8; 8] {
     slot.to_be_bytes()
 }
 
+/// Key of a mark.
+#[must_use]
+pub fn mark(place: MarkPlace) -> [u8; 33] {
+    let (raiser, number) = match place.raiser {
+        Raiser::Recorder(sequence) => (0, sequence),
+        Raiser::Operator(number) => (1, number),
+    };
+    join(&[&place.at.to_be_bytes(), &place.recorder.0, &[raiser], &number.to_be_bytes()])
+}
+
+/// Reads what [`mark`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_mark(key: &[u8]) -> Result<MarkPlace> {
+    let mut fields = Fields::of(key, "marks");
+    let read = fields.mark()?;
+    fields.end().map(|()| read)
+}
+
+/// Where the keys of marks begin that are not before this time.
+#[must_use]
+pub fn marks_from(at: Micros) -> Vec<u8> {
+    at.to_be_bytes().to_vec()
+}
+
+/// Every key of a mark that an operator raised on a recorder at this time.
+#[must_use]
+pub fn marks_of_operators(at: Micros, recorder: RecorderId) -> Range<Vec<u8>> {
+    all_under(&[&at.to_be_bytes()[..], &recorder.0, &[1]].concat())
+}
+
+/// Key of that a mark takes the place of another.
+#[must_use]
+pub fn correction(corrected: MarkPlace, by: MarkPlace) -> [u8; 66] {
+    join(&[&mark(corrected), &mark(by)])
+}
+
+/// Reads what [`correction`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_correction(key: &[u8]) -> Result<(MarkPlace, MarkPlace)> {
+    let mut fields = Fields::of(key, "corrections");
+    let read = (fields.mark()?, fields.mark()?);
+    fields.end().map(|()| read)
+}
+
 /// Key of a row of the log: its level and the index of its first item.
 #[must_use]
 pub fn tile(level: u8, first: u64) -> [u8; 9] {
@@ -360,6 +420,7 @@ pub fn extension(recorder: RecorderId, cause: &Cause, number: u64) -> [u8; 25] {
         Cause::Mark { .. } => 0,
         Cause::Incident { .. } => 1,
         Cause::Undo(_) => 2,
+        Cause::OperatorMark { .. } => 3,
     };
     join(&[&recorder.0, &[cause], &number.to_be_bytes()])
 }
@@ -371,7 +432,7 @@ pub fn extension(recorder: RecorderId, cause: &Cause, number: u64) -> [u8; 25] {
 pub fn read_extension(key: &[u8]) -> Result<(RecorderId, u64)> {
     let mut fields = Fields::of(key, "extensions");
     let recorder = fields.recorder()?;
-    let [0..=2] = fields.take()? else { return Err(fields.damaged()) };
+    let [0..=3] = fields.take()? else { return Err(fields.damaged()) };
     let read = (recorder, fields.u64()?);
     fields.end().map(|()| read)
 }
@@ -527,6 +588,12 @@ mod tests {
             prop_assert_eq!(read_hold(&hold(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_day(&super::day(day)).unwrap(), day);
             prop_assert_eq!(read_session(&session(index)).unwrap(), index);
+            for raiser in [Raiser::Recorder(b), Raiser::Operator(b)] {
+                let place = MarkPlace { at: a, recorder: id, raiser };
+                prop_assert_eq!(read_mark(&mark(place)).unwrap(), place);
+                let by = MarkPlace { at: b, ..place };
+                prop_assert_eq!(read_correction(&correction(place, by)).unwrap(), (place, by));
+            }
         }
 
         #[test]

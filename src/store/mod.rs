@@ -2,7 +2,7 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
+//! are asked in `field`, marks by their time in `marks`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
 //! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
 //! sealed in `sealed`, what is gone with its key in `destroyed`, every key in [`keys`], every
 //! value in [`records`].
@@ -20,6 +20,7 @@ mod field;
 mod footage;
 pub mod keys;
 mod ledger;
+mod marks;
 pub mod policy;
 pub mod records;
 mod relocate;
@@ -44,6 +45,7 @@ pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
 pub use field::LossEntry;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
+pub use marks::NewMark;
 pub use policy::Policy;
 pub use relocate::{Move, Stored};
 pub use retention::{ExpiryEntry, Hidden, Released};
@@ -60,7 +62,7 @@ use engine::{Batch, Engine, Family};
 /// Where the store lies within a data directory.
 pub const DIR: &str = "store";
 /// Version of everything on disk; a store with another one is refused.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 /// Items in a full tile of the log; a row never crosses a multiple of it.
 pub const TILE_ITEMS: u64 = 256;
 /// Length of an item of the log's level 0, bytes: an entry.

@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod feed;
 mod field;
+mod marks;
 mod retention;
 mod scrub;
 mod shown;
@@ -23,6 +24,7 @@ pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
+pub use marks::{MarkPlace, MarkRecord, Raiser};
 pub use retention::{Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
 pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};

@@ -181,8 +181,23 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn extend(&self, recorder: RecorderId, number: u64, mut wanted: ExtensionRecord) -> Result<u32> {
+    pub fn extend(&self, recorder: RecorderId, number: u64, wanted: ExtensionRecord) -> Result<u32> {
         let mut writing = self.writing();
+        let mut batch = Batch::default();
+        self.put_extension(recorder, number, wanted, &mut batch)?;
+        self.engine().commit(&[], &batch)?;
+        *writing += 1;
+        Ok(self.dropped_floor())
+    }
+
+    /// Puts an extension into a batch, widened by what was said before. The one who writes it counts it.
+    pub(super) fn put_extension(
+        &self,
+        recorder: RecorderId,
+        number: u64,
+        mut wanted: ExtensionRecord,
+        batch: &mut Batch,
+    ) -> Result<()> {
         let key = keys::extension(recorder, &wanted.cause, number);
         if let Some(value) = self.engine().get(Family::Extensions, &key)? {
             let before: ExtensionRecord = records::decode(&value, "extensions")?;
@@ -190,11 +205,8 @@ impl Store {
             wanted.to = wanted.to.max(before.to);
             wanted.until_day = wanted.until_day.max(before.until_day);
         }
-        let mut batch = Batch::default();
         batch.put(Family::Extensions, key, records::encode(&wanted)?);
-        self.engine().commit(&[], &batch)?;
-        *writing += 1;
-        Ok(self.dropped_floor())
+        Ok(())
     }
 
     /// The same for what somebody wants back: its number is the next that is free.

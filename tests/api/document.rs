@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 45] = [
+const ROUTES: [&str; 48] = [
     "/v1/accounts",
     "/v1/assignments",
     "/v1/audit",
@@ -26,6 +26,8 @@ const ROUTES: [&str; 45] = [
     "/v1/log/proof/{recorder}/{sequence}",
     "/v1/log/tile/{path}",
     "/v1/log/timestamps/{size}",
+    "/v1/marks",
+    "/v1/marks/categories",
     "/v1/openapi.json",
     "/v1/pulls",
     "/v1/pulls/{id}",
@@ -41,6 +43,7 @@ const ROUTES: [&str; 45] = [
     "/v1/recorders/{id}/hls/{from}/{to}/{file}",
     "/v1/recorders/{id}/live.m3u8",
     "/v1/recorders/{id}/live/{file}",
+    "/v1/recorders/{id}/marks",
     "/v1/recorders/{id}/quarantine",
     "/v1/recorders/{id}/revoke",
     "/v1/recorders/{id}/verdict",

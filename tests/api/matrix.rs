@@ -39,6 +39,8 @@ const CLASS: &str = r#"{"class":"open","reason":"case 17"}"#;
 const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
 const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
 
+const MARK: &str = r#"{"category":"insult","at":"{F}"}"#;
+
 const PASSWORD: &str = r#"{"name":"nobody","password":"nothing that is right"}"#;
 const SECRET: &str = "grant_type=client_credentials&client_id=nobody&client_secret=nothing";
 
@@ -69,6 +71,10 @@ const TABLE: &[Row] = &[
     ("place_hold", Method::POST, "/v1/holds", Some(RANGE), "osi", Thing),
     ("list_holds", Method::GET, "/v1/holds", None, "osiad", List),
     ("list_holds", Method::GET, "/v1/holds?recorder={R}", None, "osiad", List),
+    ("list_mark_categories", Method::GET, "/v1/marks/categories", None, "osiad", List),
+    ("list_marks", Method::GET, "/v1/marks", None, "osiad", List),
+    ("list_marks", Method::GET, "/v1/marks?recorder={R}&department=Astana", None, "osiad", List),
+    ("raise_mark", Method::POST, "/v1/recorders/{R}/marks", Some(MARK), "osi", Thing),
     ("ask_release", Method::POST, "/v1/holds/{H}/release", Some(REASON), "si", Thing),
     ("confirm_release", Method::DELETE, "/v1/holds/{H}", None, "si", Thing),
     ("scrub", Method::GET, "/v1/scrub", None, "siad", Site),

@@ -88,6 +88,7 @@ impl Rig {
         let state =
             lookup::State::new(store.clone(), reader, access.clone(), clock.clone(), lookup_metrics, fleet.clone())
                 .unwrap()
+                .with_categories(categories())
                 .with_exports(Arc::clone(&exports))
                 .with_retention(retention.clone());
         let readiness = Readiness::default();
@@ -270,6 +271,19 @@ impl Rig {
         let Body::Footage(key) = link.body else { panic!("{sequence} has no footage") };
         key
     }
+}
+
+/// The categories of the default configuration.
+fn categories() -> Vec<lookup::Category> {
+    let category = |of: aigaq::config::MarkCategory| lookup::Category {
+        name: of.name,
+        names: lookup::Names { kk: of.kk, ru: of.ru, en: of.en },
+        before_s: of.before_s,
+        after_s: of.after_s,
+        days: of.days,
+        urgent: of.urgent,
+    };
+    aigaq::config::Marks::default().categories.into_iter().map(category).collect()
 }
 
 /// Who makes exports into `dir`; nothing runs them yet.

@@ -39,7 +39,7 @@ macro_rules! verbs {
         }
     )*};
 }
-verbs! { Find Watch Pull Hold Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
+verbs! { Find Watch Pull Hold Mark Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
 
 /// That something was granted, and is written down: what evidence and deeds are handed out against.
 pub(in crate::lookup) trait Leave {}

@@ -68,11 +68,15 @@ pub enum Family {
     Feed,
     /// Keys that were destroyed before their day was over, by day and recorder.
     Destroyed,
+    /// Marks, by time.
+    Marks,
+    /// Which mark took the place of which.
+    Corrections,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -99,6 +103,8 @@ impl Family {
         Self::Classes,
         Self::Feed,
         Self::Destroyed,
+        Self::Marks,
+        Self::Corrections,
     ];
 
     /// The name on disk.
@@ -129,6 +135,8 @@ impl Family {
             Self::Classes => "classes",
             Self::Feed => "feed",
             Self::Destroyed => "destroyed",
+            Self::Marks => "marks",
+            Self::Corrections => "corrections",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
         }

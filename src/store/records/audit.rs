@@ -40,11 +40,15 @@ pub enum Event {
     SignOut,
     /// It was said how much footage is kept from eyes.
     Class,
+    /// A mark was raised by an operator.
+    Mark,
+    /// An incident was opened, changed, or acted by itself.
+    Incident,
 }
 
 impl Event {
     /// Every kind.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::LookUp,
         Self::View,
         Self::Request,
@@ -62,6 +66,8 @@ impl Event {
         Self::SignIn,
         Self::SignOut,
         Self::Class,
+        Self::Mark,
+        Self::Incident,
     ];
 
     /// Its name.
@@ -85,6 +91,8 @@ impl Event {
             Self::SignIn => "sign-in",
             Self::SignOut => "sign-out",
             Self::Class => "class",
+            Self::Mark => "mark",
+            Self::Incident => "incident",
         }
     }
 

@@ -4,6 +4,8 @@ use aigaq_proto::message::RefusalReason;
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 use serde::{Deserialize, Serialize};
 
+use super::MarkPlace;
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedRecord {
@@ -60,6 +62,17 @@ pub enum Occurrence {
         /// Its place among those of that commit.
         index: u32,
     },
+    /// An operator raised a mark.
+    OperatorMark {
+        /// Its place.
+        place: MarkPlace,
+        /// Its category.
+        category: String,
+        /// Its text.
+        note: String,
+        /// Which operator.
+        by: String,
+    },
 }
 
 impl Occurrence {
@@ -76,7 +89,7 @@ impl Occurrence {
             Self::Disconnected => "disconnected",
             Self::Dark { .. } => "dark",
             Self::Light => "light",
-            Self::Mark { .. } => "mark",
+            Self::Mark { .. } | Self::OperatorMark { .. } => "mark",
             Self::Fork { .. } => "fork",
             Self::Quarantined { .. } => "quarantine",
         }

@@ -110,6 +110,11 @@ pub enum Cause {
     },
     /// A deletion was undone.
     Undo(Act),
+    /// A mark of an operator: the range that it names.
+    OperatorMark {
+        /// Its category.
+        category: String,
+    },
 }
 
 impl Cause {
@@ -117,7 +122,7 @@ impl Cause {
     #[must_use]
     pub fn rule(&self) -> Rule {
         match self {
-            Self::Mark { category, .. } => Rule::Mark { category: category.clone() },
+            Self::Mark { category, .. } | Self::OperatorMark { category } => Rule::Mark { category: category.clone() },
             Self::Incident { name } => Rule::Incident { name: name.clone() },
             Self::Undo(_) => Rule::Undo,
         }
