@@ -32,6 +32,7 @@ pub use words::{add_account, add_client, remove};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
+use crate::http::{Rate, Rates};
 use crate::store::Store;
 use crate::store::records::{AccountRecord, Act, AuditRecord, ClassRecord, Event, RecorderKind, RecorderRecord};
 use attempts::Attempts;
@@ -45,6 +46,8 @@ const READ_EVERY: Duration = Duration::from_secs(2);
 const HASHING_MAX: usize = 2;
 /// How long one may wait for its turn.
 const HASHING_WAIT: Duration = Duration::from_secs(5);
+/// For how many seconds somebody may ask at once who was quiet before.
+const BURST_S: f64 = 10.0;
 /// How long a service is signed in, and a person who broke the glass, microseconds.
 const CLIENT_US: Micros = 15 * 60 * 1_000_000;
 const BREAK_GLASS_US: Micros = 60 * 60 * 1_000_000;
@@ -60,6 +63,8 @@ pub struct Settings {
     pub restricted_departments: Vec<String>,
     /// Kinds of recorders whose footage is restricted.
     pub restricted_kinds: Vec<RecorderKind>,
+    /// Requests that each may make in a second; ten times as many at once. Default 300.
+    pub requests_per_s: u32,
     /// Who else signs people in.
     pub provider: Option<Provider>,
 }
@@ -71,6 +76,7 @@ impl Default for Settings {
             longest: Duration::from_secs(12 * 60 * 60),
             restricted_departments: Vec::new(),
             restricted_kinds: Vec::new(),
+            requests_per_s: 300,
             provider: None,
         }
     }
@@ -157,6 +163,8 @@ struct Inner {
     classes: RwLock<HashMap<RecorderId, ClassRecord>>,
     provider: Option<oidc::Provider>,
     attempts: Attempts,
+    /// How often each asks, by actor: all sessions of a person together.
+    rates: Rates<String>,
     hashing: Semaphore,
 }
 
@@ -192,6 +200,8 @@ impl Access {
         }
         let provider = settings.provider.clone().map(oidc::Provider::new).transpose()?;
         let sessions = Sessions::open(store.clone(), clock.now())?;
+        let per_s = f64::from(settings.requests_per_s);
+        let rates = Rates::new(Rate { burst: per_s * BURST_S, per_s }, None, Instant::now());
         let access = Self {
             inner: Arc::new(Inner {
                 store,
@@ -205,6 +215,7 @@ impl Access {
                 classes: RwLock::new(classes),
                 provider,
                 attempts: Attempts::default(),
+                rates,
                 hashing: Semaphore::new(HASHING_MAX),
             }),
         };
@@ -253,6 +264,12 @@ impl Access {
         }
         let admitted = self.inner.admitted.read().unwrap_or_else(PoisonError::into_inner);
         Ok(admitted.get(&digest).cloned())
+    }
+
+    /// Whether they may ask once more now; all their sessions count together.
+    #[must_use]
+    pub fn may_ask(&self, who: &Identity) -> bool {
+        self.inner.rates.admit(Some(who.actor.clone()), Instant::now())
     }
 
     /// Somebody shows a name and a password. Takes the same time for a name that nobody has.

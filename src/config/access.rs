@@ -24,6 +24,8 @@ pub struct Access {
     pub restricted_departments: Vec<String>,
     /// Kinds of recorders whose footage is restricted.
     pub restricted_kinds: Vec<String>,
+    /// Requests that each may make in a second.
+    pub requests_per_s: u32,
     /// Who else signs people in.
     pub provider: Option<Provider>,
 }
@@ -66,6 +68,7 @@ pub(super) fn read(raw: &mut Raw) -> Access {
         longest: Duration::from_secs(hours * 60 * 60),
         restricted_departments,
         restricted_kinds,
+        requests_per_s: raw.integer("requests_per_second", 300_u32, 1..=100_000),
         provider: provider(raw),
     }
 }

@@ -33,7 +33,7 @@ use super::{Authority, Metrics, Registry, SERVER_NAME, Serving, Trust, csr};
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::est::{self, About, Secret, pkcs7};
-use crate::http::{Certificates, Rate, Rates, Source};
+use crate::http::{Certificates, Rate, Rates, Source, network};
 use crate::store::records::RecorderRecord;
 
 /// Largest request, bytes.
@@ -78,7 +78,7 @@ pub struct Office {
 pub struct Desk {
     office: Office,
     codes: Codes,
-    rates: Rates,
+    rates: Rates<IpAddr>,
 }
 
 impl Desk {
@@ -88,7 +88,7 @@ impl Desk {
     /// [`Kind::Internal`] when the directory cannot be written.
     pub fn open(data: &Path, office: Office) -> Result<Self> {
         office.authority.announce(data)?;
-        Ok(Self { office, codes: Codes::of(data), rates: Rates::new(SOURCE, ALL, Instant::now()) })
+        Ok(Self { office, codes: Codes::of(data), rates: Rates::new(SOURCE, Some(ALL), Instant::now()) })
     }
 
     /// What the server's listeners show.
@@ -206,7 +206,7 @@ pub fn router(desk: Arc<Desk>) -> axum::Router {
 /// Bounds rate and time, and says the server's time: a device may have no other.
 async fn guard(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let source = request.extensions().get::<Source>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |source| source.0);
-    let mut response = if desk.rates.admit(Some(source), Instant::now()) {
+    let mut response = if desk.rates.admit(Some(network(source)), Instant::now()) {
         let late = || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the answer took too long").into_response();
         tokio::time::timeout(ANSWER_MAX, next.run(request)).await.unwrap_or_else(|_| late())
     } else {

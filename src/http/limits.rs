@@ -79,7 +79,8 @@ impl Drop for Seat {
 }
 
 /// What one customer of a provider is given: an IPv4 address, or 64 bits of an IPv6 address.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let host = u128::from(u64::MAX);

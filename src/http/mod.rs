@@ -20,7 +20,7 @@ use rustls_pki_types::CertificateDer;
 
 pub use certificate::{Certificate, Files};
 pub use client::Client;
-pub use limits::Limits;
+pub use limits::{Limits, network};
 pub use rate::{Rate, Rates};
 pub use serve::{serve, serve_within};
 pub use tls::{with_clients, without_clients};

@@ -1,17 +1,16 @@
-//! How often something may be done: a bucket for each source and one for all, so that one stranger costs little.
+//! How often something may be done: a bucket for each who asks, an address or a name, and one for all together, so that nobody
+//! costs more than a share.
 //!
-//! The table of sources is bounded: what has been quiet long enough to be full again is forgotten first, and when none is, the source
+//! The table is bounded: whoever has been quiet long enough for a full bucket is forgotten first, and when nobody has, who is new
 //! is refused. Time is handed in.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::limits::network;
-
-/// Sources that are known at once.
-const SOURCES_MAX: usize = 4_096;
+/// Who is known at once.
+const KNOWN_MAX: usize = 4_096;
 
 /// How often something may be done.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,100 +48,96 @@ impl Bucket {
     }
 }
 
-struct Buckets {
-    all: Bucket,
-    sources: HashMap<IpAddr, Bucket>,
+struct Buckets<K> {
+    all: Option<Bucket>,
+    each: HashMap<K, Bucket>,
 }
 
-/// Who may do it now. A source is an IPv4 address, or an IPv6 network of 64 bits.
-pub struct Rates {
-    source: Rate,
-    all: Rate,
-    buckets: Mutex<Buckets>,
+/// Who may do it now, told apart by `K`.
+pub struct Rates<K> {
+    each: Rate,
+    all: Option<Rate>,
+    buckets: Mutex<Buckets<K>>,
 }
 
-impl Rates {
-    /// At most so often for each source, and for all together; at first all of it is left.
+impl<K: Eq + Hash> Rates<K> {
+    /// At most so often for each, and where `all` is given for all together; at first all of it is left.
     #[must_use]
-    pub fn new(source: Rate, all: Rate, now: Instant) -> Self {
-        let buckets = Buckets { all: Bucket::full(&all, now), sources: HashMap::new() };
-        Self { source, all, buckets: Mutex::new(buckets) }
+    pub fn new(each: Rate, all: Option<Rate>, now: Instant) -> Self {
+        let buckets = Buckets { all: all.map(|all| Bucket::full(&all, now)), each: HashMap::new() };
+        Self { each, all, buckets: Mutex::new(buckets) }
     }
 
-    /// Whether `source` may do it once more; without one, whether all together may.
-    pub fn admit(&self, source: Option<IpAddr>, now: Instant) -> bool {
+    /// Whether `who` may do it once more; where nobody is named, whether all together may.
+    pub fn admit(&self, who: Option<K>, now: Instant) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        source.is_none_or(|source| self.admit_source(&mut buckets.sources, network(source), now))
-            && buckets.all.take(&self.all, now)
+        let Buckets { all, each } = &mut *buckets;
+        who.is_none_or(|who| self.admit_one(each, who, now))
+            && self.all.iter().zip(all).all(|(rate, bucket)| bucket.take(rate, now))
     }
 
-    fn admit_source(&self, sources: &mut HashMap<IpAddr, Bucket>, source: IpAddr, now: Instant) -> bool {
-        if sources.len() >= SOURCES_MAX && !sources.contains_key(&source) {
-            sources.retain(|_, bucket| {
-                bucket.refill(&self.source, now);
-                bucket.left < self.source.burst
+    fn admit_one(&self, known: &mut HashMap<K, Bucket>, who: K, now: Instant) -> bool {
+        if known.len() >= KNOWN_MAX && !known.contains_key(&who) {
+            known.retain(|_, bucket| {
+                bucket.refill(&self.each, now);
+                bucket.left < self.each.burst
             });
-            if sources.len() >= SOURCES_MAX {
+            if known.len() >= KNOWN_MAX {
                 return false;
             }
         }
-        sources.entry(source).or_insert_with(|| Bucket::full(&self.source, now)).take(&self.source, now)
+        known.entry(who).or_insert_with(|| Bucket::full(&self.each, now)).take(&self.each, now)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
     use std::time::Duration;
 
     use super::*;
 
-    fn fresh(now: Instant) -> Rates {
-        Rates::new(Rate { burst: 60.0, per_s: 2.0 }, Rate { burst: 400.0, per_s: 100.0 }, now)
-    }
-
-    fn source(number: u32) -> Option<IpAddr> {
-        Some(std::net::Ipv4Addr::from_bits(number).into())
+    fn fresh(now: Instant) -> Rates<u32> {
+        Rates::new(Rate { burst: 60.0, per_s: 2.0 }, Some(Rate { burst: 400.0, per_s: 100.0 }), now)
     }
 
     #[test]
-    fn one_source_is_slowed_down_and_the_others_are_not() {
+    fn one_is_slowed_down_and_the_others_are_not() {
         let now = Instant::now();
         let rates = fresh(now);
-        let taken = (0..200).filter(|_| rates.admit(source(1), now)).count();
+        let taken = (0..200).filter(|_| rates.admit(Some(1), now)).count();
         assert_eq!(taken, 60);
-        assert!(rates.admit(source(2), now));
-        assert!(rates.admit(source(1), now + Duration::from_secs(1)), "it may go on slowly");
+        assert!(rates.admit(Some(2), now));
+        assert!(rates.admit(Some(1), now + Duration::from_secs(1)), "it may go on slowly");
     }
 
     #[test]
-    fn all_together_are_slowed_down_and_addresses_of_one_network_are_one_source() {
+    fn all_together_are_slowed_down_where_they_have_a_rate() {
         let now = Instant::now();
         let rates = fresh(now);
-        let taken = (0..1_000).filter(|number| rates.admit(source(*number), now)).count();
+        let taken = (0..1_000).filter(|number| rates.admit(Some(*number), now)).count();
         assert_eq!(taken, 400);
-        let rates = fresh(now);
-        let of = |host: u16| Some(IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host)));
-        assert_eq!((0..200).filter(|host| rates.admit(of(*host), now)).count(), 60);
+        let rates = Rates::new(Rate { burst: 1.0, per_s: 1.0 }, None, now);
+        assert_eq!((0..1_000).filter(|number| rates.admit(Some(*number), now)).count(), 1_000);
+        assert!((0..1_000).all(|_| rates.admit(None, now)));
     }
 
     #[test]
-    fn who_has_no_source_of_its_own_counts_among_all() {
+    fn who_has_no_name_of_their_own_counts_among_all() {
         let now = Instant::now();
         let rates = fresh(now);
         assert_eq!((0..1_000).filter(|_| rates.admit(None, now)).count(), 400);
-        assert!(!rates.admit(source(1), now));
+        assert!(!rates.admit(Some(1), now));
     }
 
     #[test]
-    fn the_table_of_sources_is_bounded_and_forgets_the_quiet() {
+    fn the_table_is_bounded_and_forgets_the_quiet() {
         let mut now = Instant::now();
         let rates = fresh(now);
         for number in 0..20_000 {
             now += Duration::from_millis(10);
-            rates.admit(source(number), now);
+            rates.admit(Some(number), now);
         }
-        assert!(rates.buckets.lock().unwrap().sources.len() <= SOURCES_MAX);
-        assert!(rates.admit(source(30_000), now + Duration::from_secs(60)));
+        assert!(rates.buckets.lock().unwrap().each.len() <= KNOWN_MAX);
+        assert!(rates.admit(Some(30_000), now + Duration::from_secs(60)));
     }
 }

@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 
 use super::limits::{Seat, Sources};
 use super::traffic::{Answering, Counted, Traffic};
-use super::{Certificates, Followed, Limits, Rate, Rates, Source};
+use super::{Certificates, Followed, Limits, Rate, Rates, Source, network};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Streams at once on one HTTP/2 connection.
@@ -79,7 +79,7 @@ pub async fn serve_within(
     let acceptor = tls.map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let sources = Sources::default();
-    let handshakes = Rates::new(SOURCE_HANDSHAKES, HANDSHAKES, Instant::now());
+    let handshakes = Rates::new(SOURCE_HANDSHAKES, Some(HANDSHAKES), Instant::now());
     let loopback = address.ip().is_loopback();
     let of_one_source = if loopback { usize::MAX } else { limits.source_connections_max };
     let limits = Arc::new(limits);
@@ -96,7 +96,7 @@ pub async fn serve_within(
                     tracing::debug!("a source has too many connections: one more is closed");
                     continue;
                 };
-                if acceptor.is_some() && !handshakes.admit((!loopback).then_some(source), Instant::now()) {
+                if acceptor.is_some() && !handshakes.admit((!loopback).then(|| network(source)), Instant::now()) {
                     tracing::debug!("too many handshakes: a connection is closed");
                     continue;
                 }

@@ -10,7 +10,7 @@
 //! ```
 
 use std::num::NonZeroU8;
-use std::sync::Mutex;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State as FromState;
@@ -25,12 +25,11 @@ use super::problem::Problem;
 use super::request::{FromPath, recorder_id};
 use super::time;
 use crate::error::{Error, Kind, Result};
+use crate::http::{Rate, Rates};
 use crate::log::Reader;
 
-/// Requests per second that the log answers, for all clients together, and how many may come at once.
-const REQUESTS_PER_S: u64 = 500;
-const REQUESTS_BURST: u64 = 1_000;
-const MICROS_PER_REQUEST: u64 = 1_000_000 / REQUESTS_PER_S;
+/// How often the log answers, for all clients together.
+const RATE: Rate = Rate { burst: 1_000.0, per_s: 500.0 };
 /// Hashes or entries in a full tile.
 const WIDTH_FULL: u16 = 256;
 /// What may change with the next commit.
@@ -38,22 +37,9 @@ const CHANGING: HeaderValue = HeaderValue::from_static("no-cache");
 /// What never changes.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// How much of the rate is used up: the time until which requests were already let through.
-#[derive(Debug, Default)]
-pub(super) struct Rate(Mutex<u64>);
-
-impl Rate {
-    /// Whether one more request may pass at `now`, microseconds.
-    pub(super) fn take(&self, now: u64) -> bool {
-        let mut spent = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let earliest = now.saturating_sub(REQUESTS_BURST * MICROS_PER_REQUEST);
-        let next = (*spent).clamp(earliest, now).saturating_add(MICROS_PER_REQUEST);
-        if next > now {
-            return false;
-        }
-        *spent = next;
-        true
-    }
+/// How often all clients together may still ask.
+pub(super) fn rate() -> Rates<()> {
+    Rates::new(RATE, None, Instant::now())
 }
 
 /// The newest checkpoint that a quorum of witnesses cosigned, with their signature lines; without witnesses, the newest (C2SP
@@ -160,7 +146,7 @@ fn answer(body: impl IntoResponse, media_type: &'static str, cache: HeaderValue)
 impl State {
     /// Whether a request to the log is let through.
     fn is_within_log_rate(&self) -> bool {
-        self.log_rate.take(self.clock.now())
+        self.log_rate.admit(Some(()), Instant::now())
     }
 }
 
@@ -270,14 +256,5 @@ mod tests {
         ] {
             assert_eq!(Tile::parse(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn the_rate_refills_with_time() {
-        let rate = Rate::default();
-        let now = 1_000_000_000;
-        assert_eq!((0..5_000).filter(|_| rate.take(now)).count() as u64, REQUESTS_BURST);
-        assert!(!rate.take(now));
-        assert_eq!((0..5_000).filter(|_| rate.take(now + 1_000_000)).count() as u64, REQUESTS_PER_S);
     }
 }

@@ -18,6 +18,7 @@ use crate::enrol::Registry;
 use crate::error::{Error, Kind, Result};
 use crate::export::Exports;
 use crate::fleet::Fleet;
+use crate::http::Rates;
 use crate::log::Reader;
 use crate::retention::Retention;
 use crate::store::Store;
@@ -34,7 +35,7 @@ pub struct State {
     pub(super) access: Access,
     pub(super) trail: Arc<Trail>,
     pub(super) log: Arc<Reader>,
-    pub(super) log_rate: Arc<super::log::Rate>,
+    pub(super) log_rate: Arc<Rates<()>>,
     pub(super) numbering: Arc<super::live::Numbering>,
     pub(super) clock: Clock,
     /// What is known of recorders in the field.
@@ -81,7 +82,7 @@ impl State {
             trail: Arc::new(Trail::start(store.clone(), clock.clone(), metrics.audit.clone())?),
             behind: Behind::new(store, metrics.clone()),
             log,
-            log_rate: Arc::default(),
+            log_rate: Arc::new(super::log::rate()),
             numbering: Arc::default(),
             clock,
             fleet,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use aigaq_proto::receipt::ENTRY_BYTES;
@@ -165,6 +165,8 @@ pub enum Denied {
         /// Whether one was presented.
         presented: bool,
     },
+    /// More requests than one may make.
+    TooOften,
     /// It could not be found out, or not be written down.
     Failed(Problem),
 }
@@ -173,6 +175,10 @@ impl IntoResponse for Denied {
     fn into_response(self) -> Response {
         let presented = match self {
             Self::Unauthorised { presented } => presented,
+            Self::TooOften => {
+                let detail = "you ask more often than one may: wait, and ask again more slowly";
+                return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
+            }
             Self::Failed(problem) => return problem.into_response(),
         };
         let (detail, challenge) = if presented {
@@ -200,6 +206,10 @@ impl FromRequestParts<State> for Viewer {
             state.trail.write_denial(AuditRecord { event: Event::Denial, ..entry }).await;
             return Err(Denied::Unauthorised { presented: presented.is_some() });
         };
+        if !state.access.may_ask(&who) {
+            state.trail.write_denial(AuditRecord { event: Event::Denial, ..entry }).await;
+            return Err(Denied::TooOften);
+        }
         let (trail, access) = (Arc::clone(&state.trail), state.access.clone());
         let (evidence, import) = (state.behind.0.clone(), Arc::clone(&state.import));
         Ok(Self { evidence, trail, access, import, who, asked: entry })

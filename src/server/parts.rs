@@ -276,6 +276,7 @@ fn access_settings(config: &Config) -> access::Settings {
         longest: of.longest,
         restricted_departments: of.restricted_departments,
         restricted_kinds: of.restricted_kinds.iter().filter_map(kind).collect(),
+        requests_per_s: of.requests_per_s,
         provider: of.provider.map(provider),
     }
 }

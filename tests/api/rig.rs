@@ -65,6 +65,10 @@ pub(crate) struct Device {
 
 impl Rig {
     pub(crate) async fn start() -> Self {
+        Self::start_with(access::Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: access::Settings) -> Self {
         let engine = Memory::default();
         let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
         let clock = Clock::fixed(BEGIN + 3_600_000_000);
@@ -83,7 +87,7 @@ impl Rig {
         let deletion_metrics = retention::Metrics::register(&metrics).unwrap();
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, 0);
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
-        let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), access::Settings::default()).unwrap();
+        let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), settings).unwrap();
         access.admit(TOKEN, "token:first-start", Grants::everything()).unwrap();
         let state =
             lookup::State::new(store.clone(), reader, access.clone(), clock.clone(), lookup_metrics, fleet.clone())

@@ -186,3 +186,28 @@ async fn two_people_release_a_hold_and_one_with_two_sessions_does_not() {
     assert_eq!(status(&rig, again["token"].as_str().unwrap(), Method::DELETE, &path).await, 403);
     assert_eq!(status(&rig, &berik, Method::DELETE, &path).await, 200);
 }
+
+#[tokio::test]
+async fn whoever_asks_too_often_waits_in_all_their_sessions_and_nobody_else_does() {
+    let settings = access::Settings { requests_per_s: 1, ..access::Settings::default() };
+    let rig = Rig::start_with(settings).await;
+    let anna = somebody(&rig, "anna", Role::Operator).await;
+    let again = sign_in(&rig, "anna", PASSWORD, None).await.json::<Value>().await.unwrap();
+    let of_anna = [anna.as_str(), again["token"].as_str().unwrap()];
+    let mut refused = None;
+    for asked in 0..50 {
+        let answer = rig.ask_as(of_anna[asked % 2], Method::GET, "/v1/recorders", None, &[]).await;
+        if answer.status().as_u16() == 429 {
+            refused = Some((asked, answer));
+            break;
+        }
+        assert_eq!(answer.status().as_u16(), 200);
+    }
+    let (asked, answer) = refused.expect("fifty requests at one a second");
+    assert!(asked >= 10, "ten seconds' worth is there at once, not {asked}");
+    assert_eq!(answer.headers()["retry-after"], "2");
+    problem(answer, 429, "more slowly").await;
+    assert!(rig.audit().iter().any(|entry| entry.event.name() == "denial" && entry.actor == "account:anna"));
+    let boris = somebody(&rig, "boris", Role::Operator).await;
+    assert_eq!(status(&rig, &boris, Method::GET, "/v1/recorders").await, 200);
+}
