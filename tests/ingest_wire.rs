@@ -737,7 +737,7 @@ async fn a_stream_that_moves_at_all_is_waited_for_while_there_is_room() {
 
 #[tokio::test]
 async fn who_moves_slowly_gives_way_when_room_is_short() {
-    let settings = Settings { memory_bytes_max: 4 << 20, payload_bytes_max: 1 << 20, ..quick() };
+    let settings = Settings { memory_bytes_max: 5 << 20, payload_bytes_max: 1 << 20, ..quick() };
     let rig = Rig::with(settings, Clock::system()).await;
     let mut slow = Vec::new();
     for name in ["a", "b", "c"] {
@@ -750,7 +750,8 @@ async fn who_moves_slowly_gives_way_when_room_is_short() {
         stream.write_all(&bytes(&media)[..1_000]).await.unwrap();
         slow.push((recorder, stream));
     }
-    // They hold three of less than four MiB and bring no 64 KiB/s: the first gives way, and then there is room for the others.
+    // They hold three of the less than four MiB that what is present may take, and bring no 64 KiB/s: the first gives way, and then there is
+    // room for the others.
     let began = tokio::time::Instant::now();
     let Control::Refusal(refusal) = slow[0].0.next().await else { panic!("taken") };
     assert_eq!(refusal.reason, RefusalReason::Stalled);
@@ -793,7 +794,7 @@ async fn a_stream_that_its_recorder_gives_up_is_forgotten() {
 
 #[tokio::test]
 async fn who_holds_all_its_room_leaves_the_others_theirs() {
-    let settings = Settings { stall_timeout: PATIENCE, memory_bytes_max: 3 << 20, ..quick() };
+    let settings = Settings { stall_timeout: PATIENCE, memory_bytes_max: 4 << 20, ..quick() };
     let rig = Rig::with(settings, Clock::system()).await;
     let (greedy, modest) = (rig.enrol("greedy"), rig.enrol("modest"));
     let mut hoarder = rig.connect(&greedy).await;

@@ -29,6 +29,10 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::server::Server;
 use crate::shutdown;
 
+/// What waits when a recorder begins is held in memory, which has room for so much.
+const WAITING_LINKS_MAX: u64 = 500;
+const WAITING_BYTES_MAX: u64 = 60_000_000;
+
 /// Send like many recorders at once, check every receipt, and report.
 ///
 /// Without --server it starts a server of its own in a temporary directory and measures
@@ -38,8 +42,8 @@ use crate::shutdown;
 ///
 /// Beside the plain load: --ramp spreads the beginnings, --loss loses datagrams both ways, --storm
 /// cuts every connection at once, again and again, --marks raises marks, and --backlog makes some of the recorders begin with
-/// footage of the time before. The report tells receipts of live footage and of
-/// backlog apart, and how long the recorders took to come back.
+/// footage of the time before, which is signed before the time begins. The report tells receipts of live footage and of
+/// backlog apart, how long what was made just now took to its receipt, and how long the recorders took to come back.
 #[derive(Debug, clap::Args)]
 #[command(
     verbatim_doc_comment,
@@ -192,7 +196,7 @@ fn plan(args: &Args, server: String) -> Result<fleet::Plan> {
     if args.backlog > 0 && args.rate == 0 {
         return Err(invalid("--backlog needs a --rate: without one there is nothing but backlog"));
     }
-    Ok(fleet::Plan {
+    let plan = fleet::Plan {
         recorders: args.recorders,
         rate: args.rate,
         segment_bytes,
@@ -205,7 +209,12 @@ fn plan(args: &Args, server: String) -> Result<fleet::Plan> {
         backlog_length: args.backlog_seconds,
         seed: args.seed,
         server,
-    })
+    };
+    let waiting = plan.waiting_each();
+    if plan.backlog > 0 && (waiting > WAITING_LINKS_MAX || waiting * u64::from(segment_bytes) > WAITING_BYTES_MAX) {
+        return Err(invalid("--backlog-seconds is more than a recorder of a load holds: 500 links, 60 MB"));
+    }
+    Ok(plan)
 }
 
 /// A time in seconds, from a millisecond to a week.

@@ -296,6 +296,13 @@ impl Requests {
         if over.is_empty() { Ok(()) } else { store.forget_requests(&over) }
     }
 
+    fn wants(&self, recorder: RecorderId, (begin, end): (i128, i128), now: Micros) -> bool {
+        let open = lock(&self.open);
+        let mut records =
+            open.by_recorder.get(&recorder).into_iter().flat_map(BTreeMap::values).map(|entry| &entry.record);
+        records.any(|record| record.expires_at > now && begin < i128::from(record.to) && end >= i128::from(record.from))
+    }
+
     /// Ends what has come to its end and writes down what is due, all of it at the `last`. The recorders that have something to be
     /// told. Blocks.
     pub(super) fn sweep(&self, store: &Store, now: Micros, last: bool) -> Result<Vec<RecorderId>> {
@@ -367,6 +374,12 @@ impl Fleet {
     pub fn refreshed(&self, record: RequestRecord) -> RequestRecord {
         let open = lock(&self.shared.requests.open).get(record.recorder, record.id).cloned();
         open.unwrap_or(record)
+    }
+
+    /// Whether an open request of a recorder's footage meets this span, its beginning and end by the server's clock, microseconds.
+    #[must_use]
+    pub fn wants(&self, recorder: RecorderId, span: (i128, i128)) -> bool {
+        self.shared.requests.wants(recorder, span, self.shared.clock.now())
     }
 
     /// Number of open requests.

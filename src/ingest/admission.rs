@@ -1,8 +1,9 @@
 //! What may come in at once: room in memory, weighed in bytes, and the sessions that live.
 //!
 //! Room for a whole link is taken before its payload is read. While there is none nothing is read, and QUIC's flow control
-//! carries the pressure back to the recorder. Links of one recorder never hold more than one largest link, and small links
-//! (marks, stops, health) have room of their own, so that footage cannot hold up an alarm.
+//! carries the pressure back to the recorder. Links of one recorder never hold more than one largest link of what is present and
+//! one of its backlog. Small links (marks, stops, health) have room of their own, so that footage cannot hold up an alarm, and so has
+//! backlog, so that it cannot hold up what is present.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::identity::REVOKED;
+use super::order::Class;
 use super::{Settings, close};
 
 /// What a link takes beside its payload: header, signature, task.
@@ -24,6 +26,10 @@ const LINK_OVERHEAD_BYTES: u32 = 4 * 1024;
 const SMALL_PAYLOAD_BYTES_MAX: u32 = 16 * 1024;
 /// The part of the memory that only small links may take.
 const SMALL_PART: usize = 16;
+/// The part of what is left that only backlog may take.
+const BACKLOG_PART: usize = 4;
+/// Backlog links of one connection that are under way or wait for room or a hand; more wait for these.
+const BACKLOG_LINKS_MAX: usize = 4;
 /// With less than this part free, slow streams are no longer waited for.
 const SHORT_PART: usize = 4;
 
@@ -32,6 +38,7 @@ const SHORT_PART: usize = 4;
 pub(super) struct Room {
     large: Pool,
     small: Pool,
+    backlog: Pool,
     taken: IntGauge,
 }
 
@@ -50,13 +57,26 @@ impl Pool {
     fn taken(&self) -> usize {
         self.bytes.saturating_sub(self.free.available_permits())
     }
+
+    fn is_short(&self) -> bool {
+        self.free.available_permits() < self.bytes / SHORT_PART
+    }
 }
 
-/// What one link takes of the room. The first part belongs to the recorder's own share.
+/// The share of one connection.
+#[derive(Debug)]
+pub(super) struct Share {
+    present: Arc<Semaphore>,
+    backlog: Arc<Semaphore>,
+    /// One permit for each backlog link.
+    backlog_links: Arc<Semaphore>,
+}
+
+/// What one link takes of the room.
 #[derive(Debug)]
 pub(super) struct Place {
-    /// Given back when the answer is on its way.
-    pub(super) _own: Option<OwnedSemaphorePermit>,
+    /// Of the connection's share. Given back when the answer is on its way.
+    _own: [Option<OwnedSemaphorePermit>; 2],
     /// Given back by the writer.
     pub(super) shared: OwnedSemaphorePermit,
 }
@@ -65,39 +85,57 @@ impl Room {
     pub(super) fn new(settings: &Settings, taken: IntGauge) -> Self {
         let largest = weight(settings.payload_bytes_max) as usize;
         let small = (settings.memory_bytes_max / SMALL_PART).max(weight(SMALL_PAYLOAD_BYTES_MAX) as usize);
-        let large = settings.memory_bytes_max.saturating_sub(small).max(largest);
-        Self { large: Pool::new(large), small: Pool::new(small), taken }
+        let left = settings.memory_bytes_max.saturating_sub(small);
+        let backlog = (left / BACKLOG_PART).max(largest);
+        let large = left.saturating_sub(backlog).max(largest);
+        Self { large: Pool::new(large), small: Pool::new(small), backlog: Pool::new(backlog), taken }
     }
 
-    /// The share of one recorder.
-    pub(super) fn share(settings: &Settings) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(weight(settings.payload_bytes_max) as usize))
+    /// The share of one connection.
+    pub(super) fn share(settings: &Settings) -> Share {
+        let largest = || Arc::new(Semaphore::new(weight(settings.payload_bytes_max) as usize));
+        Share { present: largest(), backlog: largest(), backlog_links: Arc::new(Semaphore::new(BACKLOG_LINKS_MAX)) }
     }
 
-    /// Waits for room for a payload of `bytes`, first come first served. `None` only when the server is being taken apart.
-    /// Cancel-safe: what was taken is given back.
-    pub(super) async fn take(&self, share: &Arc<Semaphore>, bytes: u32) -> Option<Place> {
+    /// Waits for room for a payload of `bytes`, first come first served within a class. `None` only when the server is being taken
+    /// apart. Cancel-safe: what was taken is given back.
+    pub(super) async fn take(&self, share: &Share, class: Class, bytes: u32) -> Option<Place> {
         let weight = weight(bytes);
-        let place = if bytes <= SMALL_PAYLOAD_BYTES_MAX {
-            Place { _own: None, shared: Arc::clone(&self.small.free).acquire_many_owned(weight).await.ok()? }
-        } else {
-            let own = Arc::clone(share).acquire_many_owned(weight).await.ok()?;
-            Place { _own: Some(own), shared: Arc::clone(&self.large.free).acquire_many_owned(weight).await.ok()? }
+        let place = match class {
+            Class::Present if bytes <= SMALL_PAYLOAD_BYTES_MAX => {
+                Place { _own: [None, None], shared: take(&self.small.free, weight).await? }
+            }
+            Class::Present => {
+                let own = [Some(take(&share.present, weight).await?), None];
+                Place { _own: own, shared: take(&self.large.free, weight).await? }
+            }
+            Class::Backlog => {
+                let own = [Some(take(&share.backlog_links, 1).await?), Some(take(&share.backlog, weight).await?)];
+                Place { _own: own, shared: take(&self.backlog.free, weight).await? }
+            }
         };
         self.measure();
         Some(place)
     }
 
-    /// Whether so little is left that slow streams must go.
-    pub(super) fn is_short(&self) -> bool {
-        self.large.free.available_permits() < self.large.bytes / SHORT_PART
-            || self.small.free.available_permits() < self.small.bytes / SHORT_PART
+    /// Whether so little is left for a class that its slow streams must go.
+    pub(super) fn is_short(&self, class: Class) -> bool {
+        match class {
+            Class::Present => self.large.is_short() || self.small.is_short(),
+            Class::Backlog => self.backlog.is_short(),
+        }
     }
 
     /// Brings the gauge up to date.
     pub(super) fn measure(&self) {
-        self.taken.set(i64::try_from(self.large.taken() + self.small.taken()).unwrap_or(i64::MAX));
+        self.taken
+            .set(i64::try_from(self.large.taken() + self.small.taken() + self.backlog.taken()).unwrap_or(i64::MAX));
     }
+}
+
+/// `None` only when the server is being taken apart.
+async fn take(permits: &Arc<Semaphore>, count: u32) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(permits).acquire_many_owned(count).await.ok()
 }
 
 fn weight(payload_bytes: u32) -> u32 {

@@ -20,12 +20,13 @@ use super::{Gateway, Settings};
 use crate::enrol::{ServerTime, Verifier};
 use crate::error::{Context as _, Error, Kind, Result};
 
-/// Connection window of a session that uploads nothing: what one recorder may make the server hold unread.
-pub(super) const WINDOW_IDLE: VarInt = VarInt::from_u32(256 * 1024);
+/// Connection window of a session that uploads nothing: what one recorder may make the server hold unread. More than a stream may hold
+/// by so much that footage of now begins beside a large link of backlog that waits for its turn.
+pub(super) const WINDOW_IDLE: VarInt = VarInt::from_u32((256 + 64) * 1024);
 /// Connection window while a large link has its room in memory: 80 Mbit/s at 200 ms.
 pub(super) const WINDOW_UPLOAD: VarInt = VarInt::from_u32(2 * 1024 * 1024);
-/// 20 Mbit/s at 200 ms.
-const STREAM_WINDOW: VarInt = VarInt::from_u32(512 * 1024);
+/// 20 Mbit/s at 100 ms.
+const STREAM_WINDOW: VarInt = VarInt::from_u32(256 * 1024);
 /// The server sends receipts alone.
 const SEND_WINDOW: u64 = 256 * 1024;
 const UNI_STREAMS: VarInt = VarInt::from_u32(8);

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub(super) clock_offset: Histogram,
     /// `aigaq_ingest_memory_bytes`: room in memory that is taken.
     pub(super) memory_bytes: IntGauge,
+    /// `aigaq_backlog_waiting_links`: links of backlog that wait for their turn.
+    backlog_waiting: IntGauge,
     /// `aigaq_receipts_missing_total`: receipts that recorders hold and the store does not know.
     pub(super) receipts_missing: IntCounter,
     /// `aigaq_receipts_unproven_total`: receipts that recorders showed and this log did not give them.
@@ -37,6 +39,11 @@ impl Metrics {
     /// [`Kind::Internal`] when a name is taken.
     pub fn register(registry: &Registry) -> Result<Self> {
         build(registry).context(Kind::Internal, "cannot register the metrics of ingest")
+    }
+
+    /// One more link of backlog waits, until this is dropped.
+    pub(super) fn backlog_waits(&self) -> Counted {
+        Counted::of(self.backlog_waiting.clone())
     }
 }
 
@@ -58,6 +65,10 @@ fn build(registry: &Registry) -> Result<Metrics, prometheus::Error> {
                 .buckets(offsets),
         )?,
         memory_bytes: IntGauge::new("aigaq_ingest_memory_bytes", "Memory set aside for links under way.")?,
+        backlog_waiting: IntGauge::new(
+            "aigaq_backlog_waiting_links",
+            "Links of backlog that wait until what is of now leaves room for them.",
+        )?,
         receipts_missing: IntCounter::new(
             "aigaq_receipts_missing_total",
             "Receipts that a recorder holds and the store does not know: acknowledged data was lost.",
@@ -74,6 +85,7 @@ fn build(registry: &Registry) -> Result<Metrics, prometheus::Error> {
     add(Box::new(metrics.received_bytes.clone()))?;
     add(Box::new(metrics.clock_offset.clone()))?;
     add(Box::new(metrics.memory_bytes.clone()))?;
+    add(Box::new(metrics.backlog_waiting.clone()))?;
     add(Box::new(metrics.receipts_missing.clone()))?;
     add(Box::new(metrics.receipts_unproven.clone()))?;
     Ok(metrics)
@@ -97,12 +109,16 @@ pub(super) fn reason(reason: RefusalReason) -> &'static str {
     }
 }
 
-/// One live session in the gauge, as long as it lives.
+/// One in a gauge, as long as it lives.
 pub(super) struct Counted(IntGauge);
 
 impl Counted {
+    /// A session of such a recorder.
     pub(super) fn new(gauge: &IntGaugeVec, kind: RecorderKind) -> Self {
-        let gauge = gauge.with_label_values(&[kind.name()]);
+        Self::of(gauge.with_label_values(&[kind.name()]))
+    }
+
+    fn of(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }

@@ -1,7 +1,7 @@
 //! QUIC in: what a recorder sends becomes a [`Submission`](crate::commit::Submission), and what the writer answers goes back.
 //!
 //! The path of a link: [`endpoint`] (socket, TLS, settings) → `identity` (who connects) → `admission` (what may come in at once) →
-//! `session` (one connection) → `upload` (one link). This room acknowledges nothing by itself: a receipt comes from
+//! `session` (one connection) → `order` (what goes first) → `upload` (one link). This room acknowledges nothing by itself: a receipt comes from
 //! [`commit`](crate::commit) or not at all. Whatever a recorder sends, it costs that recorder alone.
 
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub mod endpoint;
 mod identity;
 mod keys;
 mod metrics;
+mod order;
 mod promise;
 mod session;
 mod settings;
@@ -68,6 +69,7 @@ pub struct Gateway {
 struct Core {
     gateway: Gateway,
     room: admission::Room,
+    hands: order::Hands,
     sessions: Arc<admission::Sessions>,
     handshakes: Arc<Semaphore>,
     handshake_rate: admission::Rate,
@@ -88,6 +90,7 @@ pub async fn run(endpoint: quinn::Endpoint, gateway: Gateway, shutdown: Cancella
     let settings = &gateway.settings;
     let core = Arc::new(Core {
         room: admission::Room::new(settings, gateway.metrics.memory_bytes.clone()),
+        hands: order::Hands::new(settings),
         sessions: Arc::new(admission::Sessions::new(settings.recorder_connections_max)),
         handshakes: Arc::new(Semaphore::new(settings.handshakes_max.clamp(1, Semaphore::MAX_PERMITS))),
         claims: Semaphore::new(claim::LOOK_UPS_MAX),

@@ -11,12 +11,14 @@ use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
 use aigaq_proto::message::{Advice, Claim, Drain, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
-use aigaq_proto::{Error as WireError, Micros, RecorderId, Sequence};
+use aigaq_proto::{Error as WireError, LinkHeader, Micros, RecorderId, Sequence};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use super::admission::{Room, Uploading};
+use super::admission::{Room, Share, Uploading};
 use super::identity::{self, Identity, REVOKED};
+use super::order::{self, Class};
 use super::promise::{self, Promise};
 use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -34,7 +36,7 @@ pub(super) struct Session {
     pub(super) connection: quinn::Connection,
     pub(super) identity: Identity,
     /// The recorder's share of the room in memory.
-    pub(super) share: Arc<Semaphore>,
+    pub(super) share: Share,
     pub(super) uploading: Uploading,
     answers: tokio::sync::Mutex<SendStream>,
     /// One permit for each link that may be under way.
@@ -250,6 +252,20 @@ impl Session {
             }
         });
         Ok(())
+    }
+
+    /// Whether a link that comes in goes at once.
+    pub(super) fn class(&self, header: &LinkHeader) -> Class {
+        if header.payload_length == 0 {
+            return Class::Present;
+        }
+        let gateway = &self.core.gateway;
+        let span = order::span(header, self.clock_offset().offset_us);
+        if !order::is_of_now(span, gateway.clock.now()) && !gateway.fleet.wants(self.identity.record.id, span) {
+            return Class::Backlog;
+        }
+        self.core.hands.present(Instant::now());
+        Class::Present
     }
 
     /// A link with this sequence comes in.

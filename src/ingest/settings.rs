@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
+/// So many backlog links at once use a core: most of them wait for the commit.
+const HANDS_EACH_CORE: usize = 8;
+
 /// The limits of the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -27,6 +30,11 @@ pub struct Settings {
     pub payload_bytes_max: u32,
     /// Links of one recorder under way at once, from the opening of the stream to the answer.
     pub links_in_flight_max: u32,
+    /// Backlog links of all recorders that are worked on at once while footage of now comes, 1 to 1024. More bring backlog in sooner
+    /// and give what is of now later receipts.
+    pub hands: usize,
+    /// How long after the last footage of now backlog has the machine to itself.
+    pub present_lasts: Duration,
     /// A link stream that makes too little progress for this long is refused.
     pub stall_timeout: Duration,
     /// How long a link may wait for room in memory before its recorder is told to come back later.
@@ -54,6 +62,8 @@ impl Default for Settings {
             memory_bytes_max: 256 << 20,
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             links_in_flight_max: 32,
+            hands: HANDS_EACH_CORE * std::thread::available_parallelism().map_or(1, usize::from),
+            present_lasts: Duration::from_secs(1),
             stall_timeout: Duration::from_secs(10),
             room_timeout: Duration::from_secs(10),
             sweep_interval: Duration::from_secs(5),

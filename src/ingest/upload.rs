@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::endpoint::{WINDOW_IDLE, WINDOW_UPLOAD};
+use super::order::{Class, Turn};
 use super::session::Session;
 use crate::commit::{Outcome, Submission};
 
@@ -76,22 +77,25 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
     reader.sequence = Some(sequence);
     check_header(session, header)?;
     session.offered(sequence);
-    let digest = link::digest(&prelude.header_bytes);
-    let signed = session.identity.has_signed(&core.gateway.registry, &digest, &prelude.signature);
-
-    let place =
-        tokio::time::timeout(core.gateway.settings.room_timeout, core.room.take(&session.share, header.payload_length))
-            .await
-            .map_err(|_| {
-                let advice = Advice::RetryAfter { delay_ms: BUSY_RETRY_MS };
-                refuse(Some(sequence), RefusalReason::Busy, advice, "no room in memory for this link now")
-            })?
-            .ok_or(Stop::Gone)?;
+    let class = session.class(header);
+    reader.class = class;
+    let room = core.room.take(&session.share, class, header.payload_length);
+    let mut turn = core.hands.turn(class);
+    let place = match class {
+        Class::Present => tokio::time::timeout(core.gateway.settings.room_timeout, room).await.map_err(|_| {
+            let advice = Advice::RetryAfter { delay_ms: BUSY_RETRY_MS };
+            refuse(Some(sequence), RefusalReason::Busy, advice, "no room in memory for this link now")
+        })?,
+        Class::Backlog => reader.turn_comes(place_in_turn(&mut turn, room)).await?,
+    };
+    let place = place.ok_or(Stop::Gone)?;
     let wide = (header.payload_length >= WIDE_BYTES_MIN)
         .then(|| session.uploading.widen(&session.connection, WINDOW_IDLE, WINDOW_UPLOAD));
-    let (payload, actual) = reader.payload(header.payload_length).await?;
+    let (payload, actual) = reader.payload(header.payload_length, &mut turn).await?;
     drop((reader, wide));
 
+    let digest = link::digest(&prelude.header_bytes);
+    let signed = session.identity.has_signed(&core.gateway.registry, &digest, &prelude.signature);
     let length_agrees = actual.1 == u64::from(header.payload_length);
     let fault = match (signed, length_agrees, actual.0 == header.payload_digest) {
         (false, ..) => Some(RefusalReason::BadSignature),
@@ -117,6 +121,18 @@ async fn attempt(session: &Session, stream: RecvStream) -> Result<(Sequence, Out
     let outcome = answer.await.map_err(|_| Stop::Gone)?;
     core.room.measure();
     Ok((sequence, outcome))
+}
+
+/// The place of a link whose turn has come. It keeps its hand unless it has to wait for room.
+async fn place_in_turn<T>(turn: &mut Turn<'_>, room: impl Future<Output = T>) -> T {
+    turn.take().await;
+    let mut room = std::pin::pin!(room);
+    tokio::select! {
+        biased;
+        place = &mut room => return place,
+        () = std::future::ready(()) => turn.rest(),
+    }
+    room.await
 }
 
 /// A header that is not taken. Its sequence is told wherever it can be read.
@@ -154,6 +170,7 @@ struct Reader<'a> {
     session: &'a Session,
     stream: RecvStream,
     sequence: Option<Sequence>,
+    class: Class,
     /// Ends the window over which progress is measured.
     watch: Pin<Box<Sleep>>,
     /// Bytes since the window began.
@@ -166,7 +183,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(session: &'a Session, stream: RecvStream) -> Self {
         let watch = Box::pin(tokio::time::sleep(session.core.gateway.settings.stall_timeout));
-        Self { session, stream, sequence: None, watch, progress: 0, silent: 0, ended: false }
+        Self { session, stream, sequence: None, class: Class::Present, watch, progress: 0, silent: 0, ended: false }
     }
 
     async fn prelude(&mut self) -> Result<Prelude, Stop> {
@@ -205,25 +222,51 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
+    /// Waits for what a backlog link needs to go on, as long as its connection lives and the server is not going down. The time does not
+    /// count as the recorder's.
+    async fn turn_comes<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Stop> {
+        let core = &self.session.core;
+        let began = Instant::now();
+        let _counted = core.gateway.metrics.backlog_waits();
+        tokio::select! {
+            biased;
+            came = what => {
+                let until = self.watch.deadline() + began.elapsed();
+                self.watch.as_mut().reset(until);
+                Ok(came)
+            }
+            // Cheaper than to ask the stream, which every datagram would wake; one that was reset is found when its turn comes.
+            _ = self.session.connection.closed() => Err(Stop::Gone),
+            () = core.shutdown.cancelled() => Err(Stop::Gone),
+        }
+    }
+
     /// The payload with its digest and length, as far as it goes: a stream that brings more than `declared` is read no
-    /// further.
-    async fn payload(&mut self, declared: u32) -> Result<(Bytes, (Digest, u64)), Stop> {
+    /// further. Where the link needs a hand, it has it when this returns, and not while it waits for the network.
+    async fn payload(&mut self, declared: u32, turn: &mut Turn<'_>) -> Result<(Bytes, (Digest, u64)), Stop> {
         let declared = declared as usize;
         let window = self.session.core.gateway.settings.stall_timeout;
         self.watch.as_mut().reset(Instant::now() + window);
         let mut chunks: [Bytes; CHUNKS] = Default::default();
         let mut payload = Vec::new();
         let mut hasher = Sha256::new();
+        self.take_hand(turn).await?;
         while payload.len() <= declared {
             let count = tokio::select! {
                 biased;
                 count = self.stream.read_chunks(&mut chunks) => count,
+                () = std::future::ready(()), if turn.has_hand() => {
+                    turn.rest();
+                    continue;
+                }
                 () = &mut self.watch => {
                     self.check_progress()?;
                     continue;
                 }
             };
-            let Some(count) = count.map_err(|error| self.gone(&error))? else {
+            let count = count.map_err(|error| self.gone(&error))?;
+            self.take_hand(turn).await?;
+            let Some(count) = count else {
                 self.ended = true;
                 break;
             };
@@ -241,13 +284,17 @@ impl<'a> Reader<'a> {
         Ok((payload.into(), (Digest(hasher.finalize().into()), length)))
     }
 
+    async fn take_hand(&mut self, turn: &mut Turn<'_>) -> Result<(), Stop> {
+        if turn.waits() { self.turn_comes(turn.take()).await } else { Ok(()) }
+    }
+
     /// At the end of a window: fails if nothing came for too long, or too little while others need the room; else begins the next.
     fn check_progress(&mut self) -> Result<(), Stop> {
         let core = &self.session.core;
         let window: Duration = core.gateway.settings.stall_timeout;
         self.silent = if self.progress == 0 { self.silent + 1 } else { 0 };
         let wanted = u128::from(RATE_MIN_SHORT_BYTES_PER_S) * window.as_millis() / 1_000;
-        let slow = core.room.is_short() && u128::from(self.progress) < wanted;
+        let slow = core.room.is_short(self.class) && u128::from(self.progress) < wanted;
         if slow || self.silent >= SILENT_WINDOWS_MAX {
             let advice = Advice::RetryAfter { delay_ms: STALLED_RETRY_MS };
             return Err(refuse(self.sequence, RefusalReason::Stalled, advice, "the stream made too little progress"));

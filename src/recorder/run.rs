@@ -69,6 +69,8 @@ pub struct Options {
     pub clock: Clock,
     /// Ends the recording: a `Stop` link, then the receipts that are missing, then the report.
     pub stop: CancellationToken,
+    /// Links wait in the spool until this is cancelled; `None` brings them in as they come. A load makes its backlog before it measures.
+    pub opens: Option<CancellationToken>,
     /// Is told what happens.
     pub observer: Option<Arc<dyn Observer>>,
     /// A QUIC endpoint to share among many recorders; `None` binds one.
@@ -96,6 +98,7 @@ impl Options {
             mark: None,
             clock: Clock::system(),
             stop: CancellationToken::new(),
+            opens: None,
             observer: None,
             endpoint: None,
             transport: Arc::new(transport()),
@@ -210,6 +213,7 @@ pub async fn record(options: Options) -> Result<Report> {
         identity: identity.clone(),
         gateways,
         shared: options.endpoint,
+        opens: options.opens,
         transport: options.transport,
         spool: spool.clone(),
         state: ground.state.clone(),

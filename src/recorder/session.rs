@@ -24,8 +24,6 @@ use crate::error::{Context, Error, Kind};
 
 /// How long the server may take for its first message.
 const WELCOME_MAX: Duration = Duration::from_secs(10);
-/// How long a link may wait for its answer before the connection is given up.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long what is under way may take when the server drains.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often the session looks after itself.
@@ -121,7 +119,13 @@ impl<'a> Session<'a> {
         self.claim(&mut control).await?;
 
         let connection = self.connection.clone();
-        let sending = sender::send(&connection, self.spool(), &self.uplink.tally, self.in_flight_max);
+        let (uplink, in_flight_max) = (self.uplink, self.in_flight_max);
+        let sending = async {
+            if let Some(opens) = &uplink.opens {
+                opens.cancelled().await;
+            }
+            sender::send(&connection, &uplink.spool, &uplink.tally, in_flight_max).await
+        };
         let mut sending = std::pin::pin!(sending);
         let mut tick = tokio::time::interval(TICK);
         let mut buffer = vec![0; READ_BYTES];
@@ -345,13 +349,13 @@ impl<'a> Session<'a> {
         }
         self.tell_progress(control).await?;
         self.remember().await;
-        let (due, oldest) = self.queue().due();
-        if let Some((until, away)) = self.draining
-            && (due == 0 || Instant::now() >= until)
+        let (due, until) = self.queue().due();
+        if let Some((deadline, away)) = self.draining
+            && (due == 0 || Instant::now() >= deadline)
         {
             return Ok(Some(End::After(away)));
         }
-        if oldest.is_some_and(|oldest| oldest.elapsed() > ANSWER_MAX) {
+        if until.is_some_and(|until| Instant::now() > until) {
             return Ok(Some(End::Broken("the server does not answer".to_owned())));
         }
         Ok(None)

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use aigaq_proto::close::Code;
 use aigaq_proto::message::{ChainEnd, Receipt};
@@ -52,6 +53,8 @@ pub(super) struct Uplink {
     pub(super) identity: Arc<Identity>,
     pub(super) gateways: Gateways,
     pub(super) shared: Option<quinn::Endpoint>,
+    /// Nothing is sent until this is cancelled, where there is one.
+    pub(super) opens: Option<CancellationToken>,
     pub(super) transport: Arc<quinn::TransportConfig>,
     pub(super) spool: Arc<Spool>,
     pub(super) state: Option<Arc<StateDir>>,

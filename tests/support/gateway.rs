@@ -31,8 +31,13 @@ pub struct Gateway {
 
 impl Gateway {
     pub async fn start(settings: Settings) -> Self {
+        Self::with_store(Store::memory(), settings)
+    }
+
+    /// The server over a store that is there.
+    pub fn with_store(store: Store, settings: Settings) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::over(dir, Store::memory(), "127.0.0.1:0".parse().unwrap(), settings)
+        Self::over(dir, store, "127.0.0.1:0".parse().unwrap(), settings)
     }
 
     fn over(dir: Arc<TempDir>, store: Store, address: SocketAddr, settings: Settings) -> Self {

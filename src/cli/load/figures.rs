@@ -1,5 +1,6 @@
 //! What the fleet sees: links made, receipts verified, and how long each was waited for.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub(super) struct Figures {
     live: Times,
     /// The same of links that waited when their recorder began.
     backlog: Times,
+    /// From the making of a link of now to its receipt.
+    durable: Times,
     /// From a cut to the next welcome.
     returns: Times,
     links: AtomicU64,
@@ -25,6 +28,7 @@ pub(super) struct Figures {
     bytes: AtomicU64,
     begun: Mutex<Option<Instant>>,
     last_receipt_us: AtomicU64,
+    last_backlog_us: AtomicU64,
     watches: Mutex<Vec<Weak<Watch>>>,
 }
 
@@ -37,12 +41,14 @@ impl Figures {
         Ok(Self {
             live: Times::new()?,
             backlog: Times::new()?,
+            durable: Times::new()?,
             returns: Times::new()?,
             links: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             begun: Mutex::new(None),
             last_receipt_us: AtomicU64::new(0),
+            last_backlog_us: AtomicU64::new(0),
             watches: Mutex::default(),
         })
     }
@@ -69,6 +75,16 @@ impl Figures {
     /// Time since the beginning.
     pub(super) fn elapsed(&self) -> Duration {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
+    /// Links made.
+    pub(super) fn links(&self) -> u64 {
+        self.links.load(Ordering::Relaxed)
+    }
+
+    /// Time since the last receipt.
+    pub(super) fn quiet(&self) -> Duration {
+        self.elapsed().saturating_sub(Duration::from_micros(self.last_receipt_us.load(Ordering::Relaxed)))
     }
 
     /// One line for the progress bar.
@@ -98,7 +114,9 @@ impl Figures {
             bytes: receipt_bytes,
             bytes_per_second: receipt_bytes as f64 / seconds,
             receipt: self.live.percentiles(),
+            durable: self.durable.percentiles(),
             backlog_receipt: self.backlog.percentiles(),
+            backlog_seconds: Duration::from_micros(self.last_backlog_us.load(Ordering::Relaxed)).as_secs_f64(),
             returned: self.returns.percentiles(),
         };
         for report in reports {
@@ -134,11 +152,18 @@ impl std::fmt::Debug for Watch {
 struct Connected {
     connection: Option<quinn::Connection>,
     cut_at: Option<Instant>,
+    /// When links of now were made that have no receipt yet.
+    made: BTreeMap<Sequence, Instant>,
 }
 
 impl Watch {
     fn state(&self) -> MutexGuard<'_, Connected> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a link is backlog. The first is the recording's beginning, those after it the segments that waited.
+    fn waited(&self, sequence: Sequence) -> bool {
+        self.waiting > 0 && sequence <= self.waiting
     }
 
     fn is_connected(&self) -> bool {
@@ -163,8 +188,11 @@ impl Observer for Watch {
         }
     }
 
-    fn link(&self, _sequence: Sequence, _bytes: usize) {
+    fn link(&self, sequence: Sequence, _bytes: usize) {
         self.figures.links.fetch_add(1, Ordering::Relaxed);
+        if !self.waited(sequence) {
+            self.state().made.insert(sequence, Instant::now());
+        }
     }
 
     fn receipt(&self, sequence: Sequence, bytes: usize, waited: Duration) {
@@ -173,8 +201,13 @@ impl Observer for Watch {
         figures.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let now = u64::try_from(figures.elapsed().as_micros()).unwrap_or(u64::MAX);
         figures.last_receipt_us.fetch_max(now, Ordering::Relaxed);
-        // The first link is the recording's beginning, those after it the segments that waited.
-        let times = if self.waiting > 0 && sequence <= self.waiting { &figures.backlog } else { &figures.live };
-        times.record(waited);
+        if self.waited(sequence) {
+            figures.last_backlog_us.fetch_max(now, Ordering::Relaxed);
+            return figures.backlog.record(waited);
+        }
+        figures.live.record(waited);
+        if let Some(made) = self.state().made.remove(&sequence) {
+            figures.durable.record(made.elapsed());
+        }
     }
 }

@@ -85,8 +85,12 @@ pub(super) struct Summary {
     pub(super) bytes_per_second: f64,
     /// From the last byte of a link of now to its receipt.
     pub(super) receipt: Option<Percentiles>,
-    /// The same of links that waited at the beginning.
+    /// From the making of a link of now to its receipt.
+    pub(super) durable: Option<Percentiles>,
+    /// As `receipt`, of links that waited at the beginning.
     pub(super) backlog_receipt: Option<Percentiles>,
+    /// From the first recorder's start to the last receipt of what waited at the beginning.
+    pub(super) backlog_seconds: f64,
     /// From a cut of all connections to a recorder's next welcome.
     pub(super) returned: Option<Percentiles>,
 }
@@ -130,8 +134,12 @@ impl Summary {
             lines.extend(times.map(|times| format!("{name:<17}{}", times.told())));
         };
         times("receipt after", self.receipt);
+        times("durable after", self.durable);
         times("backlog after", self.backlog_receipt);
         times("back after", self.returned);
+        if self.backlog_receipt.is_some() {
+            lines.push(format!("backlog until    {:.1} s", self.backlog_seconds));
+        }
         lines.push(format!("reconnects       {}", self.reconnects));
         lines
     }

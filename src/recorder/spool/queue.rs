@@ -283,7 +283,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Number of links whose answers are due, and since when the longest of them waits.
+    /// Number of links whose answers are due, and when the connection is to be given up if none has come until then.
     pub(in crate::recorder) fn due(&self) -> (usize, Option<Instant>) {
         self.inner().places.due()
     }

@@ -174,6 +174,40 @@ async fn no_more_links_are_under_way_than_the_server_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn backlog_leaves_room_for_what_is_made_now_until_the_server_answers_it_briskly() {
+    let queue = queue();
+    queue.found((0..10).map(media));
+    for sequence in 0..4 {
+        assert_eq!(next(&queue).await, (sequence, Class::Backlog));
+        queue.sent(sequence);
+    }
+    assert!(late(queue.next(None, 32)).await, "four links");
+    queue.push(media(10));
+    assert_eq!(next(&queue).await, (10, Class::Live));
+    queue.remove(0);
+    let took = next(&queue).await;
+    assert_eq!(
+        (took, late(queue.next(None, 32)).await),
+        ((4, Class::Backlog), true),
+        "one for one: the answer was late"
+    );
+    queue.sent(4);
+    queue.remove(4);
+    for sequence in 5..8 {
+        assert_eq!(next(&queue).await.0, sequence);
+    }
+    assert!(late(queue.next(None, 32)).await, "six while it goes well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_large_link_of_backlog_is_under_way_at_a_time() {
+    let queue = queue();
+    queue.found((0..3).map(|sequence| facts(sequence, 500_000, LinkKind::Media)));
+    assert_eq!(next(&queue).await.0, 0);
+    assert!(late(queue.next(None, 32)).await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_that_was_put_off_is_sent_again_after_its_delay() {
     let queue = queue();
     queue.push(media(0));
@@ -226,6 +260,29 @@ async fn what_was_in_flight_when_the_connection_broke_is_sent_again() {
     queue.disconnected();
     assert_eq!((queue.of_stream(2), queue.digest(0), queue.due().0), (None, None, 0));
     assert_eq!(next(&queue).await.0, 0);
+}
+
+/// How long the server may still be silent, seconds.
+fn patience(queue: &Queue) -> Option<u64> {
+    queue.due().1.map(|until| until.duration_since(Instant::now()).as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_is_given_up_sooner_for_a_live_link_than_for_backlog_that_waits_for_its_turn() {
+    let queue = queue();
+    queue.found((0..4).map(media));
+    assert_eq!(next(&queue).await, (0, Class::Backlog));
+    assert_eq!(patience(&queue), None, "it is not sent yet");
+    queue.sent(0);
+    assert_eq!(patience(&queue), Some(600));
+    queue.push(media(4));
+    assert_eq!(next(&queue).await, (4, Class::Live));
+    queue.sent(4);
+    tokio::time::advance(Duration::from_secs(20)).await;
+    assert!(next(&queue).await.1 == Class::Backlog, "what is made now is backlog in a while");
+    assert_eq!(patience(&queue), Some(40), "but was sent as what it was");
+    queue.remove(4);
+    assert_eq!(patience(&queue), Some(600), "an answer shows that the server lives");
 }
 
 #[tokio::test]

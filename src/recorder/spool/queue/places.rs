@@ -16,6 +16,17 @@ use super::{Class, Left, Ticket};
 /// How long a link counts as live after it was made. Beyond that it is backlog: where the path carries less than the
 /// recorder makes, live footage is then never later than this, and the rest follows.
 const LIVE: Duration = Duration::from_secs(10);
+/// How long the server may give no answer while some are due before the connection is given up; and while only backlog is due, which may
+/// wait for its turn behind that of a whole fleet.
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+const BACKLOG_ANSWER_MAX: Duration = Duration::from_secs(600);
+/// A server that answers the backlog within this holds none of it back.
+const BRISK: Duration = Duration::from_secs(1);
+/// How much backlog may be under way, links and bytes of payload; one link may always. It leaves room in a server's windows and streams, so
+/// that a server that holds backlog back does not hold back the rest with it (SPEC.md section 11.2).
+const BACKLOG_MAX: (usize, u64) = (4, 128 * 1024);
+/// The same while it is answered briskly.
+const BACKLOG_BRISK_MAX: (usize, u64) = (6, 2 * 1024 * 1024);
 
 /// The links of a spool.
 #[derive(Debug, Default)]
@@ -33,6 +44,10 @@ pub(super) struct Places {
     live: VecDeque<(Instant, Sequence)>,
     pub(super) wishes: Wishes,
     bytes: u64,
+    /// Whether the server takes backlog as it comes.
+    is_brisk: bool,
+    /// When the server last answered a link.
+    answered_at: Option<Instant>,
 }
 
 /// What is known of a link.
@@ -65,8 +80,10 @@ impl Entry {
 }
 
 /// A link that was given to a stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flight {
+    /// As what it was sent.
+    class: Class,
     /// Which stream, and the digest that its receipt must have.
     pub(super) stream: Option<(u64, Digest)>,
     /// When its last byte was.
@@ -215,7 +232,11 @@ impl Places {
         for class in &mut self.waiting {
             class.remove(&sequence);
         }
-        self.in_flight.remove(&sequence)
+        let flight = self.in_flight.remove(&sequence);
+        if flight.is_some() {
+            self.answered_at = Some(Instant::now());
+        }
+        flight
     }
 
     pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Left> {
@@ -223,7 +244,12 @@ impl Places {
         self.bytes = self.bytes.saturating_sub(u64::from(entry.bytes));
         self.wishes.left(entry.span(), entry.bytes);
         let flight = self.leave_places(sequence);
-        let waited = flight.and_then(|flight| flight.sent_at).map_or(Duration::ZERO, |at| at.elapsed());
+        let was_backlog = flight.as_ref().is_some_and(|flight| flight.class == Class::Backlog);
+        let sent_at = flight.and_then(|flight| flight.sent_at);
+        let waited = sent_at.map_or(Duration::ZERO, |at| at.elapsed());
+        if was_backlog && sent_at.is_some() {
+            self.is_brisk = waited < BRISK;
+        }
         Some(Left { bytes: entry.bytes, waited })
     }
 
@@ -299,12 +325,26 @@ impl Places {
             if class < least || above.is_some_and(|above| class <= above) {
                 break;
             }
+            if class == Class::Backlog && !self.has_room_for_backlog() {
+                break;
+            }
             if let Some(sequence) = self.class(class).pop_first() {
-                self.in_flight.insert(sequence, Flight::default());
+                self.in_flight.insert(sequence, Flight { class, stream: None, sent_at: None });
                 return Ok(Ticket { sequence, class });
             }
         }
         Err(until)
+    }
+
+    /// Whether one more link of backlog may be under way.
+    fn has_room_for_backlog(&self) -> bool {
+        let bytes = |sequence: &Sequence| self.entries.get(sequence).map_or(0, |entry| u64::from(entry.bytes));
+        let under_way = self.in_flight.iter().filter(|(_, flight)| flight.class == Class::Backlog);
+        let (links, held) = under_way.fold((0, 0), |(links, held), (sequence, _)| (links + 1, held + bytes(sequence)));
+        let [backlog, ..] = &self.waiting;
+        let next = backlog.first().map_or(0, bytes);
+        let (links_max, bytes_max) = if self.is_brisk { BACKLOG_BRISK_MAX } else { BACKLOG_MAX };
+        links == 0 || (links < links_max && held + next <= bytes_max)
     }
 
     /// The link may be sent again from a time on. Whether it is held.
@@ -380,11 +420,16 @@ impl Places {
         flight.map(|(_, digest)| digest).or_else(|| self.claimed.get(&sequence).copied())
     }
 
-    /// How many answers are due, and since when the longest of them.
+    /// How many answers are due, and when the server is broken if it has given none until then.
     pub(super) fn due(&self) -> (usize, Option<Instant>) {
-        let sent = self.in_flight.values().filter_map(|flight| flight.sent_at);
-        let claimed = self.claimed_at.filter(|_| !self.claimed.is_empty());
-        (self.in_flight.len() + self.claimed.len(), sent.chain(claimed).min())
+        let from = |asked: Instant| self.answered_at.map_or(asked, |answered| answered.max(asked));
+        let of_flight = |flight: &Flight| {
+            let patience = if flight.class == Class::Backlog { BACKLOG_ANSWER_MAX } else { ANSWER_MAX };
+            Some(from(flight.sent_at?) + patience)
+        };
+        let claimed = self.claimed_at.filter(|_| !self.claimed.is_empty()).map(|asked| from(asked) + ANSWER_MAX);
+        let until = self.in_flight.values().filter_map(of_flight).chain(claimed).min();
+        (self.in_flight.len() + self.claimed.len(), until)
     }
 
     /// The connection is gone: everything waits again.
