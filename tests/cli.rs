@@ -380,6 +380,16 @@ fn load_loses_datagrams_cuts_connections_and_still_has_every_receipt() {
     assert_eq!(report["missing"], 0, "{report}");
     assert!(count("returned") >= 4, "every connection was cut twice: {report}");
     assert!(count("backlog_receipt") >= 40 && count("receipt") > 0, "both kinds are told apart: {report}");
+    assert_eq!(count("durable"), count("receipt"), "from the making as well as from the last byte: {report}");
+    assert!(report["backlog_seconds"].as_f64().unwrap() > 0.0, "{report}");
+}
+
+#[test]
+fn load_says_when_a_backlog_is_more_than_it_can_sign_ahead() {
+    let plan = "load --recorders 2 --rate 10000 --length 1 --backlog 1 --backlog-seconds";
+    let of = |seconds: &str| aigaq(&plan.split(' ').chain([seconds]).collect::<Vec<_>>());
+    let (status, _, err) = of("501");
+    assert!(!status.success() && err.contains("--backlog-seconds"), "{err}");
 }
 
 #[test]
