@@ -4,7 +4,7 @@
 //! The rooms, in the order in which a segment passes them: [`ingest`] (QUIC in) → [`commit`] (one writer, one sync for many) →
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks), which seals it with the keys of [`seal`]. A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
-//! recorders in the field both tell and ask [`fleet`]. who may see what [`access`] decides,
+//! recorders in the field both tell and ask [`fleet`]. Which footage there is, by time, [`place`] and person, [`find`] says. who may see what [`access`] decides,
 //! what anybody does [`audit`] writes down,
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
@@ -42,6 +42,8 @@ pub mod est;
 #[cfg(feature = "server")]
 pub mod export;
 #[cfg(feature = "server")]
+pub mod find;
+#[cfg(feature = "server")]
 pub mod fleet;
 #[cfg(feature = "server")]
 pub mod http;
@@ -55,6 +57,8 @@ pub mod lookup;
 pub mod media;
 #[cfg(feature = "server")]
 pub mod metrics;
+#[cfg(feature = "server")]
+pub mod place;
 #[cfg(feature = "recorder")]
 pub mod recorder;
 #[cfg(feature = "server")]

@@ -34,6 +34,8 @@ mod problems;
 mod proof;
 #[path = "api/recorders.rs"]
 mod recorders;
+#[path = "api/recordings.rs"]
+mod recordings;
 #[path = "api/retention.rs"]
 mod retention;
 #[path = "api/rig.rs"]

@@ -12,7 +12,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("timestamp", &[]),
     ("verify", &["bundle", "timestamp"]),
     ("seal", &[]),
-    ("store", &["seal"]),
+    ("place", &[]),
+    ("store", &["place", "seal"]),
     ("media", &[]),
     ("http", &[]),
     ("est", &[]),
@@ -20,6 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("access", &["http", "store"]),
     ("audit", &["store"]),
     ("fleet", &["store"]),
+    ("find", &["fleet", "place", "store"]),
     ("retention", &["store"]),
     ("scrub", &["store"]),
     ("chain", &["log", "store"]),
@@ -27,9 +29,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("enrol", &["est", "http", "log", "store"]),
     ("ingest", &["commit", "enrol", "fleet", "log", "store"]),
     ("export", &["bundle", "enrol", "est", "log", "store"]),
-    ("lookup", &["access", "audit", "enrol", "export", "fleet", "http", "log", "media", "retention", "store"]),
+    (
+        "lookup",
+        &["access", "audit", "enrol", "export", "find", "fleet", "http", "log", "media", "place", "retention", "store"],
+    ),
     ("recorder", &["est", "media"]),
-    ("check", &["log", "seal", "store"]),
+    ("check", &["log", "place", "seal", "store"]),
     ("witness", &["enrol", "http"]),
 ];
 

@@ -219,6 +219,56 @@ fn what_is_forgotten_is_gone_also_after_the_end_of_the_process_and_nothing_else_
 }
 
 #[test]
+fn what_is_appended_comes_after_what_was_there_and_is_put_or_forgotten_like_any_value() {
+    for rig in Rig::all() {
+        let append = |rig: &Rig, key: &[u8], bytes: &[u8]| {
+            let mut batch = Batch::default();
+            batch.append(Family::Presence, key, bytes);
+            rig.engine.commit(&[], &batch).unwrap();
+        };
+        let value = |rig: &Rig, key: &[u8]| rig.engine.get(Family::Presence, key).unwrap();
+        append(&rig, b"a", b"one ");
+        append(&rig, b"b", b"other");
+        append(&rig, b"a", b"two ");
+        assert_eq!(value(&rig, b"a").unwrap(), b"one two ", "{}", rig.name);
+        rig.engine.close().unwrap();
+        append(&rig, b"a", b"three");
+        let rig = rig.reopen();
+        assert_eq!(value(&rig, b"a").unwrap(), b"one two three", "{}", rig.name);
+        let scanned: Vec<_> = rig.engine.scan(Family::Presence, keys::everything(), Direction::Forward).collect();
+        assert_eq!(&*scanned[0].as_ref().unwrap().1, b"one two three", "{}", rig.name);
+        rig.engine.commit(&[], &batch(&[(Family::Presence, b"a", b"anew ")])).unwrap();
+        append(&rig, b"a", b"more");
+        rig.engine.forget(Family::Presence, &[b"b".to_vec()]).unwrap();
+        let rig = rig.reopen();
+        assert_eq!(value(&rig, b"a").unwrap(), b"anew more", "{}", rig.name);
+        assert_eq!(value(&rig, b"b"), None, "{}", rig.name);
+        append(&rig, b"b", b"again");
+        assert_eq!(value(&rig, b"b").unwrap(), b"again", "{}", rig.name);
+    }
+}
+
+#[test]
+fn a_store_of_another_format_is_refused_with_what_to_do_and_not_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = rocksdb::Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    let old = rocksdb::DB::open_cf(&options, dir.path(), ["meta"]).unwrap();
+    old.put_cf(old.cf_handle("meta").unwrap(), keys::META_FORMAT, 4_u32.to_be_bytes()).unwrap();
+    drop(old);
+    for refused in [Store::open(dir.path(), &settings(1)), Store::open_read_only(dir.path(), &settings(1))] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Invalid);
+        for part in ["format 4", "format 5", "move the data directory away"] {
+            assert!(refused.context().contains(part), "{refused}");
+        }
+    }
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), dir.path()).unwrap();
+    assert_eq!(families, ["default", "meta"], "the release that wrote it opens it still");
+}
+
+#[test]
 fn the_sweep_removes_the_bodies_of_later_commits_on_every_day_and_no_others() {
     for rig in Rig::all() {
         for number in 1..=5 {

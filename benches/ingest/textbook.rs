@@ -28,7 +28,16 @@ impl Textbook {
         let mut blobs = Options::default();
         blobs.set_enable_blob_files(true);
         blobs.set_min_blob_size(4 * 1024);
-        let families = Family::ALL.iter().map(|family| (family.name(), Options::default())).chain([(BODIES, blobs)]);
+        let of = |family: &Family| {
+            let mut options = Options::default();
+            if family.is_appended() {
+                options.set_merge_operator_associative("append", |_, before, added| {
+                    Some([before.unwrap_or_default()].into_iter().chain(added).flatten().copied().collect())
+                });
+            }
+            (family.name(), options)
+        };
+        let families = Family::ALL.iter().map(of).chain([(BODIES, blobs)]);
         let db = DB::open_cf_with_opts(&options, dir, families).unwrap();
         Store::with_engine(Arc::new(Self { db })).unwrap()
     }
@@ -50,6 +59,9 @@ impl Engine for Textbook {
         }
         for (family, key, value) in &batch.puts {
             writes.put_cf(self.family(family.name()), key, value);
+        }
+        for (family, key, bytes) in &batch.appends {
+            writes.merge_cf(self.family(family.name()), key, bytes);
         }
         let mut durable = WriteOptions::default();
         durable.set_sync(true);

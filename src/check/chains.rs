@@ -7,6 +7,7 @@ use aigaq_proto::signature::PublicKey;
 use aigaq_proto::{Content, Digest, LinkHeader, RecorderId, Sequence, link};
 
 use super::footage::Owned;
+use super::index::Expected;
 use super::tree::{Claim, Log};
 use super::{Findings, Walk, place_of, walk};
 use crate::error::{Context, Error, Kind, Result};
@@ -42,13 +43,16 @@ struct Chains<'a, 'b, 'c> {
     /// Number of `Lost` links.
     lost: u64,
     bodies: Vec<Owned>,
+    /// What the index must say of the links.
+    index: Expected,
 }
 
 /// Walks every chain; returns the bodies that must be in the footage.
 pub(super) fn check<'b>(store: &Store, log: &mut Log<'b>, findings: &mut Findings<'_>) -> Vec<Owned> {
-    let (keys, sums, bodies) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    let mut chains = Chains { store, log, findings, keys, sums, lost: 0, bodies };
+    let (keys, sums, bodies, index) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Expected::of(store));
+    let mut chains = Chains { store, log, findings, keys, sums, lost: 0, bodies, index };
     chains.each(Family::Links, Chains::link);
+    chains.index.finish(store, chains.findings);
     chains.each(Family::Forks, Chains::fork);
     chains.each(Family::Quarantine, Chains::quarantined);
     let mut times = 0;
@@ -92,6 +96,7 @@ impl<'a> Chains<'a, '_, '_> {
         let (recorder, sequence) = keys::read_link(&key)?;
         let record: LinkRecord = records::decode(&value, "links")?;
         let (header, digest) = self.stated(recorder, sequence, &record, None)?;
+        self.index.add(self.store, &header, &record.body, self.findings);
         self.sum(recorder).chain.insert(Joint { sequence, previous: header.previous, digest });
         self.lost += u64::from(matches!(header.content, Content::Lost { .. }));
         let key = keys::timeline(recorder, header.captured_at, sequence);

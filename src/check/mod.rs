@@ -11,6 +11,7 @@
 mod chains;
 mod expiry;
 mod footage;
+mod index;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -29,9 +30,8 @@ use crate::log::Identity;
 use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AccountRecord, AnnouncementRecord, AssignmentRecord, CertificateRecord, ClassRecord, DayRecord,
-    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, MarkRecord, RecorderRecord, RequestRecord,
-    RevocationListRecord, SessionRecord,
+    self, AccountRecord, AnnouncementRecord, CertificateRecord, ClassRecord, DayRecord, DestructionRecord,
+    ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -241,6 +241,19 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Corrections => {
             keys::read_correction(key).map(|(place, _)| format!("{} correction of a mark", place.recorder))
         }
+        Family::Slots => keys::read_slot(key).map(|(slot, recorder)| format!("{recorder} in the ten minutes {slot}")),
+        Family::Runs => {
+            keys::read_runs(key).map(|(recorder, slot)| format!("{recorder} runs of the ten minutes {slot}"))
+        }
+        Family::Presence => keys::read_presence(key)
+            .map(|(cell, slot, recorder, _)| format!("{recorder} in cell {cell:x} in the ten minutes {slot}")),
+        Family::Marked => keys::read_marked(key).map(|place| format!("{} marked at {} µs", place.recorder, place.at)),
+        Family::Categories => {
+            keys::read_category(key).map(|place| format!("{} marked at {} µs, by category", place.recorder, place.at))
+        }
+        Family::Assignees => {
+            keys::read_assignee(key).map(|(_, from, recorder)| format!("{recorder} from {from} µs by name"))
+        }
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -303,18 +316,13 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
         findings,
     );
     of_the_field::<RequestRecord>(store, Family::Requests, |key| keys::read_request(key).map(|_| ()), findings);
-    of_the_field::<AssignmentRecord>(
-        store,
-        Family::Assignments,
-        |key| keys::read_assignment(key).map(|_| ()),
-        findings,
-    );
+    index::assignees(store, findings);
     of_the_field::<ExtensionRecord>(store, Family::Extensions, |key| keys::read_extension(key).map(|_| ()), findings);
     of_the_field::<HoldRecord>(store, Family::Holds, |key| keys::read_hold(key).map(|_| ()), findings);
     of_the_field::<u64>(store, Family::Deleted, |key| keys::read_recorder(key).map(|_| ()), findings);
     of_the_field::<FeedRecord>(store, Family::Feed, |key| keys::read_u64(key, "feed").map(|_| ()), findings);
     of_the_field::<DestructionRecord>(store, Family::Destroyed, |key| keys::read_destroyed(key).map(|_| ()), findings);
-    of_the_field::<MarkRecord>(store, Family::Marks, |key| keys::read_mark(key).map(|_| ()), findings);
+    index::marks(store, findings);
     of_the_field::<Micros>(store, Family::Corrections, |key| keys::read_correction(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);

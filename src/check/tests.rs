@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aigaq_proto::chain::{Chain, Joint};
+use aigaq_proto::link::Fix;
 use aigaq_proto::message::RefusalReason;
 use aigaq_proto::signature::SigningKey;
 use aigaq_proto::{Content, Digest, LinkHeader, RecorderId, link};
@@ -21,13 +22,26 @@ use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::policy::Rule;
 use crate::store::records::{
-    self, AuditRecord, Body, Event, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, Owner,
-    QuarantineRecord, RecorderKey, RecorderKind, RecorderRecord,
+    self, AuditRecord, Body, Event, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, MarkPlace, Owner,
+    QuarantineRecord, Raiser, RecorderKey, RecorderKind, RecorderRecord,
 };
 use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Policy, Settings, Store, keys};
 
 /// Links in the chain; more than a tile of the log holds.
 const LINKS: u64 = 300;
+
+/// Where the recorder was: a little further north each second.
+fn fix(sequence: u64) -> Fix {
+    let north = i32::try_from(sequence).unwrap() * 1_000;
+    Fix {
+        offset_ms: 10,
+        latitude_e7: 511_282_000 + north,
+        longitude_e7: 714_304_000,
+        accuracy_dm: 50,
+        speed_cms: 0,
+        course_cdeg: 0,
+    }
+}
 
 /// A store in memory with one recorder's chain, one fork and one quarantined link, as the server would have written it.
 struct Rig {
@@ -82,7 +96,7 @@ impl Rig {
             payload_length: u32::try_from(payload.len()).unwrap(),
             payload_digest: Digest::of(payload),
             content,
-            fixes: Vec::new(),
+            fixes: if sequence == 0 { Vec::new() } else { vec![fix(sequence)] },
         }
     }
 
@@ -337,6 +351,62 @@ fn footage_that_is_hidden_or_was_moved_is_counted_and_no_problem() {
     rig.store.drop_days_before(day + 1).unwrap();
     let (report, problems) = rig.check();
     assert_eq!((report.moved, report.bodies, report.expired, problems.len()), (0, 1, LINKS, 0), "{problems:?}");
+}
+
+#[test]
+fn an_index_that_lacks_something_or_says_something_else_is_found() {
+    let first =
+        |rig: &Rig, family| rig.memory.scan(family, keys::everything(), Direction::Forward).next().unwrap().unwrap();
+    for (family, rows) in [(Family::Runs, 1), (Family::Slots, 1), (Family::Presence, 2)] {
+        let remove = |rig: &Rig| {
+            assert!(rig.memory.scan(family, keys::everything(), Direction::Forward).count() >= rows);
+            rig.put(family, &first(rig, family).0, None);
+        };
+        Rig::expect(remove, "RECORDER");
+        Rig::expect(remove, "the index lacks it");
+    }
+    let other = |rig: &Rig| {
+        let (key, value) = first(rig, Family::Presence);
+        rig.put(Family::Presence, &key, Some([&value[..], &value].concat()));
+    };
+    Rig::expect(other, "the index says something else than the links");
+    let stray = |rig: &Rig| {
+        let (_, value) = first(rig, Family::Presence);
+        rig.put(Family::Presence, &keys::presence(1, 2, rig.recorder, 3), Some(value.into()));
+    };
+    Rig::expect(stray, "rows, the links make");
+    let garble = |rig: &Rig| rig.put(Family::Runs, &first(rig, Family::Runs).0, Some(vec![7]));
+    Rig::expect(garble, "a record of runs has the unknown version 7");
+    Rig::expect(
+        |rig| rig.put(Family::Assignees, &keys::assignee("badge 1", 1, rig.recorder), Some(Vec::new())),
+        "RECORDER from 1 µs by name: nothing in assignments makes it",
+    );
+    let place = |rig: &Rig| MarkPlace { at: 5, recorder: rig.recorder, raiser: Raiser::Recorder(7) };
+    Rig::expect(
+        |rig| rig.put(Family::Categories, &keys::category("speeding", place(rig)), Some(Vec::new())),
+        "RECORDER marked at 5 µs, by category: nothing in marks makes it",
+    );
+}
+
+#[test]
+fn while_footage_goes_the_index_may_have_it_or_not() {
+    let rig = Rig::sound();
+    let day = rig.footage(1).day;
+    let wanted = Move { recorder: rig.recorder, owner: Owner::Link(5), until_day: day + 9, rule: Rule::Hold { id: 1 } };
+    rig.store.relocate(&[wanted]).unwrap();
+    assert!(rig.store.hide_before(day + 1, rig.store.claims(), &Hidden::default()).unwrap());
+    assert!(rig.store.condemn_before(day + 1, rig.store.claims()).unwrap());
+    let (_, problems) = rig.check();
+    assert_eq!(problems.len(), 0, "nothing went yet: {problems:?}");
+    // A crash before the footage went.
+    rig.store.unindex_before(day + 1).unwrap();
+    let rows = rig.memory.scan(Family::Presence, keys::everything(), Direction::Forward).count();
+    assert_eq!(rows, 1, "what was moved stays");
+    let (_, problems) = rig.check();
+    assert_eq!(problems.len(), 0, "{problems:?}");
+    rig.store.drop_days_before(day + 1).unwrap();
+    let (report, problems) = rig.check();
+    assert_eq!((report.bodies, problems.len()), (1, 0), "{problems:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! HTTP out: what a control centre asks, and what it gets.
 //!
-//! A look-up is `guard → viewer → recorders | coverage | play | live | clip | exports | marks | pulls | assignments | reports → store → media`; one file per resource,
+//! A look-up is `guard → viewer → recorders | recordings | coverage | play | live | clip | exports | marks | pulls | assignments | reports → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
 //! passes through [`viewer::Viewer`], which has `audit` write the entry first.
 //!
@@ -30,12 +30,14 @@ mod marks;
 mod metrics;
 mod openapi;
 mod ops;
+mod path;
 mod play;
 pub mod problem;
 mod proof;
 mod provider;
 mod pulls;
 mod recorders;
+mod recordings;
 mod reports;
 mod request;
 mod revocation;

@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, categories, class, clip, coverage, deletions, events, exports, holds, live, log, marks, play,
-    proof, provider, pulls, recorders, reports, revocation, scrub, sessions, sign_in, trail,
+    State, assignments, categories, class, clip, coverage, deletions, events, exports, holds, live, log, marks, path,
+    play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions, sign_in, trail,
 };
 
 /// What the document says of the whole.
@@ -50,12 +50,15 @@ pub(super) fn routes() -> axum::Router<State> {
     let (router, documented) = OpenApiRouter::with_openapi(Whole::openapi())
         .routes(routes!(recorders::list))
         .routes(routes!(recorders::one))
+        .routes(routes!(recordings::list))
         .routes(routes!(proof::verdict))
         .routes(routes!(proof::forks))
         .routes(routes!(proof::quarantine))
         .routes(routes!(revocation::revoke))
         .routes(routes!(class::class, class::classify))
         .routes(routes!(coverage::coverage))
+        .routes(routes!(path::path))
+        .routes(routes!(path::together))
         .routes(routes!(assignments::list, assignments::assign))
         .routes(routes!(assignments::correct, assignments::withdraw))
         .routes(routes!(assignments::who))

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::engine::{Batch, Family};
 use super::feed::Happening;
+use super::index::{self, Index};
 use super::policy::{Rule, day_of};
 use super::records::{
     self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
@@ -95,6 +96,8 @@ struct Cut<'a> {
     claims: u64,
     /// What those who watch are told.
     happened: Vec<Happening>,
+    /// Where and when the footage is found.
+    index: Index<'a>,
 }
 
 impl Cut<'_> {
@@ -160,6 +163,7 @@ impl Cut<'_> {
                 corrects: None,
             };
             self.batch.put(Family::Marks, keys::mark(place), records::encode(&mark)?);
+            index::index_mark(&mark, &mut self.batch);
             let what = Occurrence::Mark { sequence, captured_at, category: category.clone(), note: note.clone() };
             self.happened.push((record.received_at, Some(header.recorder), what));
         }
@@ -167,6 +171,7 @@ impl Cut<'_> {
         let (payload, of) = ((payload, header.payload_digest), (header.recorder, header.captured_at));
         record.body = self.place(of, owner, payload, record.received_at, header.is_media())?;
         self.mark(&header, record.received_at)?;
+        self.index.add(&header, &mut self.batch)?;
         let key = keys::link(header.recorder, header.sequence);
         self.batch.put(Family::Links, key, records::encode(&record)?);
         let key = keys::timeline(header.recorder, header.captured_at, header.sequence);
@@ -229,8 +234,8 @@ impl Store {
         let Commit { number, links, forks, quarantined, heads, statements, log_rows, log_size } = commit;
         let mut writing = self.writing();
         let number = number.max(self.next_commit());
-        let mut cut =
-            Cut { store: self, number, bodies: Vec::new(), batch: Batch::default(), claims: 0, happened: Vec::new() };
+        let (bodies, batch, happened, index) = (Vec::new(), Batch::default(), Vec::new(), Index::of(self));
+        let mut cut = Cut { store: self, number, bodies, batch, claims: 0, happened, index };
         links.into_iter().try_for_each(|link| cut.link(link))?;
         forks.into_iter().try_for_each(|link| cut.fork(link))?;
         quarantined.into_iter().enumerate().try_for_each(|(index, link)| cut.quarantined(index, link))?;
@@ -242,6 +247,7 @@ impl Store {
             let leaf = LeafRecord { log_index: *log_index, tree_size: log_size };
             cut.batch.put(Family::Leaves, keys::audit(*number), records::encode(&leaf)?);
         }
+        cut.index.finish(&mut cut.batch)?;
         cut.batch.put(Family::Meta, keys::META_LAST_COMMIT, number.to_be_bytes());
         cut.batch.put(Family::Meta, keys::META_LOG_SIZE, log_size.to_be_bytes());
         let bodies = self.inner.sealing.seal(cut.bodies)?;
@@ -311,6 +317,7 @@ impl Store {
         self.with_revocation(recorder, || {
             let _writing = self.writing();
             self.inner.engine.commit(&[], &batch)?;
+            self.forget_directory();
             self.inner.rules.write().unwrap_or_else(PoisonError::into_inner).remove(&recorder.id);
             Ok(())
         })

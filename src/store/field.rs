@@ -103,7 +103,7 @@ impl Store {
         })
     }
 
-    /// Makes assignments of a recorder durable, each under the moment at which it begins.
+    /// Makes assignments of a recorder durable, each under the moment at which it begins and under each name that it ever had.
     ///
     /// # Errors
     /// As [`Store::commit`].
@@ -111,6 +111,9 @@ impl Store {
         let mut batch = Batch::default();
         for (from, record) in assignments {
             batch.put(Family::Assignments, keys::assignment(recorder, *from), records::encode(record)?);
+            for name in record.revisions.iter().filter_map(|revision| revision.assignee.as_deref()) {
+                batch.put(Family::Assignees, keys::assignee(name, *from, recorder), []);
+            }
         }
         self.engine().commit(&[], &batch)
     }

@@ -29,6 +29,12 @@
 //! feed        | slot 8 |
 //! marks       | at 8 | recorder 16 | raiser: 0 1, sequence 8; 1 1, number 8 |
 //! corrections | key of the corrected mark 33 | key of the correcting mark 33 |
+//! slots       | ten minutes 4 | recorder 16 |
+//! runs        | recorder 16 | ten minutes 4 |
+//! presence    | cell 8 | ten minutes 4 | recorder 16 | sequences, by 512 8 |
+//! marked      | recorder 16 | key of the mark 33 |
+//! categories  | category, UTF-8 | 0 1 | key of the mark 33 |
+//! assignees   | name, UTF-8 | 0 1 | from 8 | recorder 16 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -503,6 +509,135 @@ pub fn read_destroyed(key: &[u8]) -> Result<(u32, RecorderId)> {
     fields.end().map(|()| read)
 }
 
+/// Key of a recorder's place in ten minutes.
+#[must_use]
+pub fn slot(slot: u32, recorder: RecorderId) -> [u8; 20] {
+    join(&[&slot.to_be_bytes(), &recorder.0])
+}
+
+/// Reads what [`slot`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_slot(key: &[u8]) -> Result<(u32, RecorderId)> {
+    let mut fields = Fields::of(key, "slots");
+    let read = (fields.u32()?, fields.recorder()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of what a recorder recorded in ten minutes.
+#[must_use]
+pub fn runs(recorder: RecorderId, slot: u32) -> [u8; 20] {
+    join(&[&recorder.0, &slot.to_be_bytes()])
+}
+
+/// Reads what [`runs`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_runs(key: &[u8]) -> Result<(RecorderId, u32)> {
+    let mut fields = Fields::of(key, "runs");
+    let read = (fields.recorder()?, fields.u32()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of where a recorder was in a cell and ten minutes, as segments of one block of sequences say.
+#[must_use]
+pub fn presence(cell: u64, slot: u32, recorder: RecorderId, block: u64) -> [u8; 36] {
+    join(&[&cell.to_be_bytes(), &slot.to_be_bytes(), &recorder.0, &block.to_be_bytes()])
+}
+
+/// The keys of a cell in the half-open range of ten minutes.
+#[must_use]
+pub fn presence_in(cell: u64, slots: Range<u32>) -> Range<Vec<u8>> {
+    let bound = |slot: u32| [&cell.to_be_bytes()[..], &slot.to_be_bytes()].concat();
+    bound(slots.start)..bound(slots.end)
+}
+
+/// Reads what [`presence`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_presence(key: &[u8]) -> Result<(u64, u32, RecorderId, u64)> {
+    let mut fields = Fields::of(key, "presence");
+    let read = (fields.u64()?, fields.u32()?, fields.recorder()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a mark among those of its recorder.
+#[must_use]
+pub fn marked(place: MarkPlace) -> [u8; 49] {
+    join(&[&place.recorder.0, &mark(place)])
+}
+
+/// The marks of a recorder in a half-open range of time.
+#[must_use]
+pub fn marked_in(recorder: RecorderId, at: Range<Micros>) -> Range<Vec<u8>> {
+    let bound = |at: Micros| [&recorder.0[..], &at.to_be_bytes()].concat();
+    bound(at.start)..bound(at.end)
+}
+
+/// Reads what [`marked`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_marked(key: &[u8]) -> Result<MarkPlace> {
+    let mut fields = Fields::of(key, "marked");
+    let (recorder, place) = (fields.recorder()?, fields.mark()?);
+    if recorder != place.recorder {
+        return Err(fields.damaged());
+    }
+    fields.end().map(|()| place)
+}
+
+/// Key of a mark among those of its category, which holds no character 0.
+#[must_use]
+pub fn category(category: &str, place: MarkPlace) -> Vec<u8> {
+    [category.as_bytes(), &[0], &mark(place)].concat()
+}
+
+/// The marks of a category in a half-open range of time.
+#[must_use]
+pub fn category_in(category: &str, at: Range<Micros>) -> Range<Vec<u8>> {
+    let bound = |at: Micros| [category.as_bytes(), &[0], &at.to_be_bytes()].concat();
+    bound(at.start)..bound(at.end)
+}
+
+/// Reads what [`category`] made, the category left out.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_category(key: &[u8]) -> Result<MarkPlace> {
+    let mut fields = Fields::of(after_text(key, "categories")?.1, "categories");
+    let read = fields.mark()?;
+    fields.end().map(|()| read)
+}
+
+/// Key of an assignment under a name that it ever had, which holds no character 0.
+#[must_use]
+pub fn assignee(name: &str, from: Micros, recorder: RecorderId) -> Vec<u8> {
+    [name.as_bytes(), &[0], &from.to_be_bytes(), &recorder.0].concat()
+}
+
+/// Reads what [`assignee`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_assignee(key: &[u8]) -> Result<(&str, Micros, RecorderId)> {
+    let (name, rest) = after_text(key, "assignees")?;
+    let mut fields = Fields::of(rest, "assignees");
+    let read = (name, fields.u64()?, fields.recorder()?);
+    fields.end().map(|()| read)
+}
+
+/// A text that ends with a 0, and what comes after it.
+fn after_text<'a>(key: &'a [u8], what: &'static str) -> Result<(&'a str, &'a [u8])> {
+    let damaged = || Fields::of(key, what).damaged();
+    let end = key.iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
+    let (text, rest) = key.split_at(end);
+    Ok((std::str::from_utf8(text).map_err(|_| damaged())?, rest.get(1..).unwrap_or_default()))
+}
+
 /// Reads a number of `meta`, big-endian.
 ///
 /// # Errors
@@ -591,9 +726,17 @@ mod tests {
             for raiser in [Raiser::Recorder(b), Raiser::Operator(b)] {
                 let place = MarkPlace { at: a, recorder: id, raiser };
                 prop_assert_eq!(read_mark(&mark(place)).unwrap(), place);
+                prop_assert_eq!(read_marked(&marked(place)).unwrap(), place);
+                prop_assert_eq!(read_category(&category("speeding", place)).unwrap(), place);
                 let by = MarkPlace { at: b, ..place };
                 prop_assert_eq!(read_correction(&correction(place, by)).unwrap(), (place, by));
             }
+            prop_assert_eq!(read_slot(&slot(index, id)).unwrap(), (index, id));
+            prop_assert_eq!(read_runs(&runs(id, index)).unwrap(), (id, index));
+            prop_assert_eq!(read_presence(&presence(a, index, id, b)).unwrap(), (a, index, id, b));
+            prop_assert!(presence_in(a, index..index.saturating_add(1)).contains(&presence(a, index, id, b).to_vec()) || index == u32::MAX);
+            let named = assignee("Айгүл", a, id);
+            prop_assert_eq!(read_assignee(&named).unwrap(), ("Айгүл", a, id));
         }
 
         #[test]

@@ -64,6 +64,7 @@ impl Store {
         let entry = AuditRecord { content: Some(Digest::of(&value)), ..entry };
         let mut batch = Batch::default();
         batch.put(Family::Marks, keys::mark(place), value);
+        super::index::index_mark(&mark, &mut batch);
         if let Some(corrects) = corrects {
             batch.put(Family::Corrections, keys::correction(corrects, place), records::encode(&now)?);
         }

@@ -4,8 +4,8 @@
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
 //! are asked in `field`, marks by their time in `marks`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
 //! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
-//! sealed in `sealed`, what is gone with its key in `destroyed`, every key in [`keys`], every
-//! value in [`records`].
+//! sealed in `sealed`, what is gone with its key in `destroyed`, where and when footage is found in [`index`], who is enrolled, for those who ask
+//! often, in `directory`, every key in [`keys`], every value in [`records`].
 //!
 //! Promises: what [`Store::commit`] returned `Ok` for survives the loss of power; a body is never returned unless it has
 //! the digest that its device signed. It must never remove a stored link, never change of it
@@ -14,10 +14,12 @@
 mod access;
 mod commit;
 mod destroyed;
+mod directory;
 pub mod engine;
 mod feed;
 mod field;
 mod footage;
+pub mod index;
 pub mod keys;
 mod ledger;
 mod marks;
@@ -41,6 +43,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use aigaq_proto::RecorderId;
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
+pub use directory::Directory;
 pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
 pub use field::LossEntry;
@@ -69,6 +72,18 @@ pub const TILE_ITEMS: u64 = 256;
 pub const ENTRY_BYTES: usize = aigaq_proto::receipt::ENTRY_BYTES;
 /// Length of an item of a level above, bytes: a hash.
 pub const HASH_BYTES: usize = 32;
+
+/// Refuses a store of another format than [`FORMAT`].
+fn refuse_format(format: u32) -> Result<()> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    let text = format!(
+        "the store has format {format}; this release reads format {FORMAT}: go on with the release that wrote it, or move the data \
+         directory away and begin with an empty one"
+    );
+    Err(Error::new(Kind::Invalid, text))
+}
 
 /// How the store keeps things.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +144,8 @@ struct Inner {
     feed: feed::Feed,
     revoked: revoked::Set,
     destroyed: destroyed::Set,
+    /// Who is enrolled, as it was read last; nothing once somebody was enrolled since.
+    directory: directory::Kept,
 }
 
 impl Store {
@@ -187,6 +204,7 @@ impl Store {
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
             destroyed: destroyed::Set::default(),
+            directory: directory::Kept::default(),
         };
         Self { inner: Arc::new(fresh) }
     }
@@ -236,11 +254,7 @@ impl Store {
     fn loaded(engine: Arc<dyn Engine>, sealing: sealed::Sealing, policy: Policy) -> Result<Self> {
         let meta = |key| engine.get(Family::Meta, key);
         if let Some(value) = meta(keys::META_FORMAT)? {
-            let format = keys::read_u32(&value, "meta")?;
-            if format != FORMAT {
-                let text = format!("the store has format {format}; this release reads format {FORMAT}");
-                return Err(Error::new(Kind::Invalid, text));
-            }
+            refuse_format(keys::read_u32(&value, "meta")?)?;
         }
         let last_commit = meta(keys::META_LAST_COMMIT)?.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))?;
         let floor = meta(keys::META_FOOTAGE_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
@@ -258,6 +272,7 @@ impl Store {
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
             destroyed: destroyed::Set::default(),
+            directory: directory::Kept::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod feed;
 mod field;
+mod index;
 mod marks;
 mod retention;
 mod scrub;
@@ -24,6 +25,7 @@ pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
 };
+pub use index::{PresenceRecord, RunRecord, RunsRecord, Step};
 pub use marks::{MarkPlace, MarkRecord, Raiser};
 pub use retention::{Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
 pub use scrub::{Found, ScrubRecord};
@@ -52,6 +54,25 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> Result<T
     }
     let (record, rest) = postcard::take_from_bytes(rest).map_err(|error| damaged("does not decode").because(error))?;
     if rest.is_empty() { Ok(record) } else { Err(damaged("has bytes left over")) }
+}
+
+/// Reads the records of a value that was appended to, to its end.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_each<T: DeserializeOwned>(mut bytes: &[u8], what: &'static str) -> Result<Vec<T>> {
+    let damaged = |why: &str| Error::new(Kind::Damaged, format!("a record of {what} {why}"));
+    let mut all = Vec::new();
+    while let Some((version, rest)) = bytes.split_first() {
+        if *version != VERSION {
+            return Err(damaged(&format!("has the unknown version {version}")));
+        }
+        let (record, rest) =
+            postcard::take_from_bytes(rest).map_err(|error| damaged("does not decode").because(error))?;
+        all.push(record);
+        bytes = rest;
+    }
+    if all.is_empty() { Err(damaged("is empty")) } else { Ok(all) }
 }
 
 /// Where a body lies in the footage: keys begin with the expiry day and the commit, so that the files of different

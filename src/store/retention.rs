@@ -305,7 +305,7 @@ impl Store {
         self.engine().commit(&[], &batch)
     }
 
-    /// Lets go of the footage that expires before `day` (exclusive), returns its room and destroys its keys, whoever holds it: what decides that is
+    /// Lets go of the footage that expires before `day` (exclusive), takes it out of the index, returns its room and destroys its keys, whoever holds it: what decides that is
     /// [`Store::condemn_before`]. The floors are durable before the first byte goes, so that what is gone is known as expired
     /// and never taken for lost.
     ///
@@ -315,6 +315,7 @@ impl Store {
         if day > self.dropped_floor() {
             self.raise(day, day, None, &Hidden::default())?;
         }
+        self.unindex_before(day)?;
         self.engine().drop_days_before(day)?;
         self.inner.sealing.ring().map_or(Ok(()), |ring| ring.destroy_before(day))
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 48] = [
+const ROUTES: [&str; 51] = [
     "/v1/accounts",
     "/v1/assignments",
     "/v1/audit",
@@ -44,9 +44,12 @@ const ROUTES: [&str; 48] = [
     "/v1/recorders/{id}/live.m3u8",
     "/v1/recorders/{id}/live/{file}",
     "/v1/recorders/{id}/marks",
+    "/v1/recorders/{id}/path",
     "/v1/recorders/{id}/quarantine",
     "/v1/recorders/{id}/revoke",
+    "/v1/recorders/{id}/together",
     "/v1/recorders/{id}/verdict",
+    "/v1/recordings",
     "/v1/reports/dark",
     "/v1/retention/preview",
     "/v1/scrub",

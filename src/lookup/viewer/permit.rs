@@ -185,6 +185,14 @@ impl Viewer {
         permits.into_iter().next().ok_or_else(|| Error::new(Kind::NotFound, absent).into())
     }
 
+    /// The same for a recorder and, in the answer, others beside it: leave for the one, and for those of the departments where they may.
+    ///
+    /// # Errors
+    /// As [`Viewer::of`].
+    pub(in crate::lookup) async fn of_among<V: Verb>(&self, id: RecorderId) -> Result<(Permit<V>, Scope<V>), Problem> {
+        Ok((self.of(id).await?, self.of_departments()))
+    }
+
     /// The same for what belongs to several recorders: leave for each or for none. Without any, it is not there.
     pub(in crate::lookup) async fn each<V: Verb>(
         &self,

@@ -161,6 +161,9 @@ impl Engine for Memory {
         for (family, key, value) in &batch.puts {
             state.ledger.insert((*family, key.clone()), value.clone());
         }
+        for (family, key, bytes) in &batch.appends {
+            state.ledger.entry((*family, key.clone())).or_default().extend_from_slice(bytes);
+        }
         if failure == Some(FailAt::End) { Err(fatal()) } else { Ok(()) }
     }
 

@@ -72,11 +72,23 @@ pub enum Family {
     Marks,
     /// Which mark took the place of which.
     Corrections,
+    /// Who recorded when, by ten minutes and recorder.
+    Slots,
+    /// What each recorder recorded in ten minutes.
+    Runs,
+    /// Where footage was taken, by cell, ten minutes and recorder. The one family whose values are appended to.
+    Presence,
+    /// Marks, by recorder and time.
+    Marked,
+    /// Marks, by category and time.
+    Categories,
+    /// Who had a recorder, by the name of who had it.
+    Assignees,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 34] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -105,6 +117,12 @@ impl Family {
         Self::Destroyed,
         Self::Marks,
         Self::Corrections,
+        Self::Slots,
+        Self::Runs,
+        Self::Presence,
+        Self::Marked,
+        Self::Categories,
+        Self::Assignees,
     ];
 
     /// The name on disk.
@@ -139,21 +157,42 @@ impl Family {
             Self::Corrections => "corrections",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
+            Self::Slots => "slots",
+            Self::Runs => "runs",
+            Self::Presence => "presence",
+            Self::Marked => "marked",
+            Self::Categories => "categories",
+            Self::Assignees => "assignees",
         }
+    }
+
+    /// Whether values of the family are [appended](Batch::append) to.
+    #[must_use]
+    pub const fn is_appended(self) -> bool {
+        matches!(self, Self::Presence)
     }
 }
 
-/// Puts that become durable together.
+/// Puts and appends that become durable together.
 #[derive(Debug, Default, Clone)]
 pub struct Batch {
     /// Family, key, value, in order; a later put of the same key wins.
     pub puts: Vec<(Family, Vec<u8>, Vec<u8>)>,
+    /// Family, key, and what is added at the end of its value, in order; after the puts.
+    pub appends: Vec<(Family, Vec<u8>, Vec<u8>)>,
 }
 
 impl Batch {
     /// Adds a put.
     pub fn put(&mut self, family: Family, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
         self.puts.push((family, key.into(), value.into()));
+    }
+
+    /// Adds bytes at the end of the value under a key, which is empty where there is none; nothing is read for it. For families that
+    /// are [appended to](Family::is_appended).
+    pub fn append(&mut self, family: Family, key: impl Into<Vec<u8>>, bytes: impl Into<Vec<u8>>) {
+        debug_assert!(family.is_appended(), "the values of {} are put", family.name());
+        self.appends.push((family, key.into(), bytes.into()));
     }
 }
 

@@ -60,6 +60,7 @@ impl Rocks {
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
         create_durable(dir)?;
         frames::check_dir(dir)?;
+        refuse_other_format(dir)?;
         let staging = dir.join(STAGING);
         let db = DB::open_cf_descriptors(&options::database(settings)?, dir, options::families(settings)?)
             .map_err(|error| open_error(&error))?;
@@ -81,6 +82,7 @@ impl Rocks {
         fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context(Kind::Busy, "another process has the store open")?;
         frames::check_dir(dir)?;
+        refuse_other_format(dir)?;
         let db =
             DB::open_cf_descriptors_read_only(&options::database(settings)?, dir, options::families(settings)?, false)
                 .map_err(|error| open_error(&error))?;
@@ -122,7 +124,8 @@ impl Rocks {
             return Err(Error::new(Kind::Invalid, "the store is open for reading"));
         }
         let bodies_bytes: usize = bodies.iter().map(|body| body.bytes.len()).sum();
-        let batch_bytes: usize = batch.puts.iter().map(|(_, key, value)| key.len() + value.len()).sum();
+        let all = batch.puts.iter().chain(&batch.appends);
+        let batch_bytes: usize = all.map(|(_, key, value)| key.len() + value.len()).sum();
         self.check_room(bodies_bytes, batch_bytes, reserve)?;
         let mut writes = WriteBatch::default();
         if bodies_bytes >= self.ingest_bytes_min && !bodies.is_empty() {
@@ -133,6 +136,9 @@ impl Rocks {
         }
         for (family, key, value) in &batch.puts {
             writes.put_cf(self.handle(family.name())?, key, value);
+        }
+        for (family, key, bytes) in &batch.appends {
+            writes.merge_cf(self.handle(family.name())?, key, bytes);
         }
         self.write(writes, "cannot write a commit")?;
         self.healthy()
@@ -292,6 +298,23 @@ impl Engine for Rocks {
         self.db.flush_wal(true).map_err(failed)?;
         self.healthy()
     }
+}
+
+/// Refuses a store that another release wrote, before a family is added to it that the other release does not know.
+fn refuse_other_format(dir: &Path) -> Result<()> {
+    if !Rocks::exists(dir) {
+        return Ok(());
+    }
+    let there = DB::list_cf(&Options::default(), dir).map_err(|error| open_error(&error))?;
+    let has = |name: &str| there.iter().any(|known| known == name);
+    if Family::ALL.iter().all(|family| has(family.name())) || !has(Family::Meta.name()) {
+        return Ok(());
+    }
+    let meta = DB::open_cf_for_read_only(&Options::default(), dir, [Family::Meta.name()], false);
+    let meta = meta.map_err(|error| open_error(&error))?;
+    let Some(handle) = meta.cf_handle(Family::Meta.name()) else { return Ok(()) };
+    let value = meta.get_cf_opt(handle, keys::META_FORMAT, &options::read()).map_err(|error| read_error(&error))?;
+    value.map_or(Ok(()), |value| super::super::refuse_format(keys::read_u32(&value, "meta")?))
 }
 
 fn write_sst(mut writer: SstFileWriter<'_>, path: &Path, bodies: &[NewBody]) -> Result<(), rocksdb::Error> {

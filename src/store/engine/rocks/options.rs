@@ -7,7 +7,7 @@
 
 use rocksdb::{
     BlockBasedOptions, Cache, ChecksumType, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel,
-    Options, ReadOptions, WriteOptions,
+    MergeOperands, Options, ReadOptions, WriteOptions,
 };
 
 use crate::error::{Context, Kind, Result};
@@ -114,9 +114,25 @@ fn ledger(family_of: Family, cache: &Cache) -> Result<Options> {
     let mut options = family()?;
     options.set_block_based_table_factory(&blocks);
     options.set_compression_type(DBCompressionType::Lz4);
-    let is_busy = matches!(family_of, Family::Links | Family::Timeline | Family::Tiles | Family::Expiry);
+    if family_of.is_appended() {
+        options.set_merge_operator_associative(APPEND, append);
+    }
+    let is_busy = matches!(
+        family_of,
+        Family::Links | Family::Timeline | Family::Tiles | Family::Expiry | Family::Runs | Family::Presence
+    );
     options.set_write_buffer_size(if is_busy { LEDGER_BUFFER_BYTES } else { QUIET_BUFFER_BYTES });
     Ok(options)
+}
+
+/// Name of the merge operator: files remember it.
+const APPEND: &str = "aigaq.append";
+
+/// What was there and what is added to it, in order.
+fn append(_key: &[u8], before: Option<&[u8]>, added: &MergeOperands) -> Option<Vec<u8>> {
+    let mut value = before.unwrap_or_default().to_vec();
+    added.iter().for_each(|bytes| value.extend_from_slice(bytes));
+    Some(value)
 }
 
 /// Every family of the database.
