@@ -9,7 +9,7 @@
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
 //! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`timestamp`] reads time stamps of authorities,
-//! [`witness`] cosigns the logs of others,
+//! [`witness`] cosigns the logs of others, [`backup`] copies a data directory and puts it back,
 //! [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
@@ -22,6 +22,8 @@
 pub mod access;
 #[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
+pub mod backup;
 #[cfg(feature = "verify")]
 pub mod bundle;
 #[cfg(feature = "server")]

@@ -106,6 +106,7 @@ impl Server {
         }
         let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
         tasks.spawn("retention", deletion);
+        tasks.spawn("backups", opened.backups(&clock)?.run(listeners.clone()));
         tasks.spawn("scrub", opened.scrub.clone().run(listeners.clone()));
         tasks.spawn(
             "keys",
@@ -186,6 +187,7 @@ impl Server {
         self.tasks.finish("fleet").await?;
         self.tasks.finish("retention").await?;
         self.tasks.finish("scrub").await?;
+        self.tasks.finish("backups").await?;
         self.tasks.finish("enrolment").await?;
         self.tasks.finish("words").await?;
         let store = self.store.clone();

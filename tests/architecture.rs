@@ -20,6 +20,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("log", &["http", "store", "timestamp"]),
     ("access", &["http", "store"]),
     ("audit", &["store"]),
+    ("backup", &["log", "seal", "store"]),
     ("fleet", &["store"]),
     ("find", &["fleet", "place", "store"]),
     ("retention", &["store"]),

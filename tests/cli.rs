@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 
 use support::process::{AIGAQ, ServerProcess, aigaq};
 
-const COMMANDS: [&str; 9] = ["account", "client", "serve", "enrol", "revoke", "record", "demo", "check", "load"];
+const COMMANDS: [&str; 11] =
+    ["account", "client", "serve", "enrol", "revoke", "record", "demo", "check", "load", "backup", "restore"];
 
 /// Asserts that these arguments fail with `code` and one line that contains `part`, and say nothing on standard output.
 fn refused(arguments: &[&str], code: i32, part: &str) {

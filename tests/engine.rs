@@ -517,3 +517,40 @@ fn footage_that_was_dropped_gives_its_room_back() {
     engine.close().unwrap();
     assert!((8 << 20..10 << 20).contains(&bytes()), "{} bytes are left", bytes());
 }
+
+#[test]
+fn a_snapshot_has_what_was_durable_and_nothing_of_what_came_later() {
+    for ingest_bytes_min in [INGEST, TRICKLE] {
+        let (dir, settings) = (tempfile::tempdir().unwrap(), settings(ingest_bytes_min));
+        let engine = Rocks::open(dir.path(), &settings).unwrap();
+        let commit = |number: u64| {
+            let mut batch = Batch::default();
+            batch.put(Family::Links, number.to_be_bytes(), b"link");
+            let body = NewBody { key: key(30, number, 0), bytes: Bytes::from(vec![7; 5_000]) };
+            engine.commit(&[body], &batch).unwrap();
+        };
+        (1..=20).for_each(commit);
+        engine.settle().unwrap();
+        (21..=25).for_each(commit);
+        let snapshot = engine.snapshot().unwrap();
+        (26..=40).for_each(commit);
+        engine.drop_days_before(31).unwrap();
+        let copy = dir.path().join("copy");
+        assert!(std::process::Command::new("cp").arg("-a").arg(&snapshot).arg(&copy).status().unwrap().success());
+        engine.drop_snapshot().unwrap();
+        assert!(!snapshot.exists());
+        engine.drop_snapshot().unwrap();
+        let before = fs::read_dir(&copy).unwrap().count();
+        let read = Rocks::open_copy(&copy, &settings).unwrap();
+        let there = |number: u64| {
+            let link = read.get(Family::Links, &number.to_be_bytes()).unwrap().is_some();
+            let body = read.body(key(30, number, 0)).unwrap().is_some();
+            assert_eq!(link, body, "{number}");
+            link
+        };
+        assert_eq!((1..=40).filter(|number| there(*number)).collect::<Vec<_>>(), (1..=25).collect::<Vec<_>>());
+        assert_eq!(fs::read_dir(&copy).unwrap().count(), before, "reading a copy writes into it");
+        assert!(read.snapshot().is_err() && read.commit(&[], &Batch::default()).is_err());
+    }
+    assert_eq!(Memory::default().snapshot().unwrap_err().kind(), Kind::Invalid);
+}

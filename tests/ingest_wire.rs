@@ -901,7 +901,11 @@ async fn a_promise_that_was_not_kept_is_an_alarm_and_a_tale_is_none() {
     assert!(bereft.metric("aigaq_receipts_missing_total", None) < 0.1, "a receipt that nobody gave");
     let mut recorder = show(&bereft, &given).await;
     assert!((bereft.metric("aigaq_receipts_missing_total", None) - 1.0).abs() < 0.1, "lost");
-    recorder.accepted(&link).await;
+    // Under the same key this log would sign a second history: it signs nothing more.
+    let answered = tokio::time::timeout(Duration::from_millis(500), recorder.accepted(&link)).await;
+    assert!(answered.is_err(), "a receipt that contradicts an earlier one");
+    show(&bereft, &given).await;
+    assert!((bereft.metric("aigaq_receipts_missing_total", None) - 1.0).abs() < 0.1, "the same receipt again");
 }
 
 #[tokio::test]

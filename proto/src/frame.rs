@@ -9,10 +9,11 @@ use alloc::vec::Vec;
 
 use crate::limits::{
     CHECKPOINT_BYTES_MAX, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, PROOF_HASHES_MAX, RANGES_MAX, SEQUENCE_MAX,
-    TEXT_BYTES_MAX, TIME_US_MAX,
+    SUCCESSION_BYTES_MAX, TEXT_BYTES_MAX, TIME_US_MAX,
 };
 use crate::message::{
-    Advice, Cancel, Claim, Drain, Hello, Progress, Receipt, Refusal, Request, SpoolSummary, Status, Unclaimed, Welcome,
+    Advice, Cancel, Claim, Drain, Hello, Progress, Receipt, Refusal, Request, SpoolSummary, Status, Succession,
+    Unclaimed, Welcome,
 };
 use crate::{Error, Micros, Sequence, SequenceRange, SignatureBytes, wire};
 
@@ -52,6 +53,8 @@ pub enum Control {
     Unclaimed(Unclaimed),
     /// Server to recorder.
     Cancel(Cancel),
+    /// Server to recorder.
+    Succession(Succession),
     /// A frame type of [`TYPE_IGNORABLE_MIN`] or more that this version does not know.
     Ignorable(u8),
 }
@@ -78,9 +81,11 @@ pub const TYPE_DRAIN: u8 = 0x15;
 pub const TYPE_UNCLAIMED: u8 = 0x16;
 /// Frame type of `Cancel`, from the server.
 pub const TYPE_CANCEL: u8 = 0x17;
+/// Frame type of `Succession`, from the server; skipped by a recorder that does not know it.
+pub const TYPE_SUCCESSION: u8 = 0x91;
 
 /// Every frame type with the name of its message, for the comparison with the document.
-pub const TYPES: [(u8, &str); 11] = [
+pub const TYPES: [(u8, &str); 12] = [
     (TYPE_HELLO, "Hello"),
     (TYPE_STATUS, "Status"),
     (TYPE_CLAIM, "Claim"),
@@ -92,6 +97,7 @@ pub const TYPES: [(u8, &str); 11] = [
     (TYPE_DRAIN, "Drain"),
     (TYPE_UNCLAIMED, "Unclaimed"),
     (TYPE_CANCEL, "Cancel"),
+    (TYPE_SUCCESSION, "Succession"),
 ];
 
 fn within(field: &'static str, limit: usize, actual: usize) -> Result<(), Error> {
@@ -174,6 +180,7 @@ impl Control {
             Self::Progress(message) => (TYPE_PROGRESS, wire::encode(message, "Progress")?),
             Self::Unclaimed(message) => (TYPE_UNCLAIMED, wire::encode(message, "Unclaimed")?),
             Self::Cancel(message) => (TYPE_CANCEL, wire::encode(message, "Cancel")?),
+            Self::Succession(message) => (TYPE_SUCCESSION, wire::encode(message, "Succession")?),
             Self::Ignorable(kind) => (*kind, Vec::new()),
         };
         within("control body", CONTROL_BYTES_MAX, body.len())?;
@@ -207,6 +214,7 @@ impl Control {
             TYPE_PROGRESS => Self::Progress(wire::decode(body, "Progress")?),
             TYPE_UNCLAIMED => Self::Unclaimed(wire::decode(body, "Unclaimed")?),
             TYPE_CANCEL => Self::Cancel(wire::decode(body, "Cancel")?),
+            TYPE_SUCCESSION => Self::Succession(wire::decode(body, "Succession")?),
             TYPE_IGNORABLE_MIN.. => Self::Ignorable(kind),
             _ => return Err(Error::Malformed("control frame type")),
         };
@@ -242,8 +250,9 @@ impl Control {
             Self::Claim(claim) => check_claim(claim),
             Self::Progress(progress) => check_progress(progress),
             Self::Unclaimed(unclaimed) => check_ranges("sequences", &unclaimed.sequences),
+            Self::Succession(succession) => within("succession", SUCCESSION_BYTES_MAX, succession.notes.len()),
             Self::Drain(_) | Self::Cancel(_) => Ok(()),
-            Self::Ignorable(kind) if *kind >= TYPE_IGNORABLE_MIN => Ok(()),
+            Self::Ignorable(kind) if *kind >= TYPE_IGNORABLE_MIN && *kind != TYPE_SUCCESSION => Ok(()),
             Self::Ignorable(_) => Err(Error::Malformed("control frame type")),
         }
     }

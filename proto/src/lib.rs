@@ -28,6 +28,8 @@ pub mod receipt;
 pub mod signature;
 pub mod statement;
 #[cfg(feature = "std")]
+pub mod succession;
+#[cfg(feature = "std")]
 pub mod verdict;
 pub mod wire;
 

@@ -47,6 +47,9 @@ pub const PROOF_HASHES_MAX: usize = 64;
 /// Greatest length of a signed checkpoint, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 4_096;
 
+/// Greatest length of the statements by which a log names its successors, bytes.
+pub const SUCCESSION_BYTES_MAX: usize = 32_768;
+
 /// The name and the value of every limit above, for the comparison with the document.
 pub const ALL: &[(&str, u64)] = &[
     ("HEADER_BYTES_MAX", HEADER_BYTES_MAX as u64),
@@ -71,4 +74,5 @@ pub const ALL: &[(&str, u64)] = &[
     ("RUNS_MAX", RUNS_MAX as u64),
     ("PROOF_HASHES_MAX", PROOF_HASHES_MAX as u64),
     ("CHECKPOINT_BYTES_MAX", CHECKPOINT_BYTES_MAX as u64),
+    ("SUCCESSION_BYTES_MAX", SUCCESSION_BYTES_MAX as u64),
 ];

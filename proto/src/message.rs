@@ -231,6 +231,13 @@ pub struct Cancel {
     pub id: u64,
 }
 
+/// The log ended, and another one goes on (SPEC.md section 10.3). Checked by `succession::follow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// The statements of all ends of this log, oldest first, at most `SUCCESSION_BYTES_MAX`.
+    pub notes: String,
+}
+
 /// Claimed links that are not durable as claimed: the recorder sends them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unclaimed {

@@ -44,7 +44,7 @@ pub struct Gap {
     /// Both by the server's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected: Option<(String, String)>,
-    /// `off`, `not-uploaded`, `lost-on-device`, `rejected`, `deleted-by-policy`, `clock-step`, `before-first`, `pending`, `unknown`, or
+    /// `off`, `not-uploaded`, `lost-on-device`, `lost-with-restore`, `rejected`, `deleted-by-policy`, `clock-step`, `before-first`, `pending`, `unknown`, or
     /// `damaged`: what is stored is not what was received.
     pub cause: String,
     /// Why the recording before it ended, where a `Stop` link says so.

@@ -34,6 +34,8 @@ pub const EXPORTER: &str = "certs/exporter.pem";
 pub const CHECKPOINT: &str = "log/checkpoint";
 /// The `vkey` of the log.
 pub const LOG_KEY: &str = "log/key.txt";
+/// How the log came after those before it: their statements.
+pub const SUCCESSION: &str = "log/succession";
 /// [`about::Gaps`].
 pub const GAPS: &str = "gaps.json";
 /// An array of [`about::Marker`].

@@ -60,6 +60,10 @@ impl Opening<'_> {
         if !owned.is_sealed {
             return Some(body);
         }
+        if !self.store.has_keys() {
+            findings.report.unopened += 1;
+            return None;
+        }
         let of = (owned.key.day, owned.owner.0);
         if self.keyless.contains(&of) {
             findings.not_checked("sealed bodies", 1);

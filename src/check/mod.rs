@@ -70,6 +70,8 @@ pub struct Report {
     pub moved: u64,
     /// Bodies of a commit that was never finished; the next start removes them.
     pub unfinished: u64,
+    /// Sealed bodies that were read and not opened, because there are no keys.
+    pub unopened: u64,
     /// Keys of the footage.
     pub keys: seal::Counts,
     /// Audit entries.
@@ -80,6 +82,8 @@ pub struct Report {
     pub checkpoint: Option<u64>,
     /// Time stamps over its checkpoints.
     pub timestamps: u64,
+    /// Logs that ended before it.
+    pub successions: u64,
     /// What could not be checked, by its kind, because something that it depends on could not be read.
     pub not_checked: BTreeMap<&'static str, u64>,
     /// What does not hold.
@@ -113,6 +117,9 @@ impl fmt::Display for Report {
                 self.unfinished
             )?;
         }
+        if self.unopened > 0 {
+            writeln!(f, "unopened      {} sealed bodies: their keys were not given", self.unopened)?;
+        }
         let seal::Counts { days, keys, unfinished } = self.keys;
         let unfinished = if unfinished > 0 { format!(", {unfinished} never finished") } else { String::new() };
         writeln!(f, "keys          {keys} of {days} days{unfinished}")?;
@@ -120,6 +127,9 @@ impl fmt::Display for Report {
         match self.checkpoint {
             Some(size) => writeln!(f, "log           {} entries, checkpoint at {size}", self.log_entries)?,
             None => writeln!(f, "log           {} entries, no checkpoint file", self.log_entries)?,
+        }
+        if self.successions > 0 {
+            writeln!(f, "successions   {}", self.successions)?;
         }
         if self.timestamps > 0 {
             writeln!(f, "time stamps   {}", self.timestamps)?;
@@ -274,6 +284,18 @@ pub fn check(dir: &Path, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
 pub fn check_with(dir: &Path, seal: &seal::Settings, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
     let settings = Settings { seal: seal.clone(), ..Settings::default() };
     let store = Store::open_read_only(&dir.join(store::DIR), &settings)?;
+    let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
+    check_store(&store, identity, dir, on_problem)
+}
+
+/// The same for a copy of a data directory that nobody uses, which may lie on what cannot be written. Its keys are where `seal` says; without
+/// them what is sealed is read and not opened.
+///
+/// # Errors
+/// As [`check_with`].
+pub fn check_copy(dir: &Path, seal: &seal::Settings, on_problem: &mut dyn FnMut(&str)) -> Result<Report> {
+    let settings = Settings { seal: seal.clone(), ..Settings::default() };
+    let store = Store::open_copy(&dir.join(store::DIR), &settings)?;
     let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
     check_store(&store, identity, dir, on_problem)
 }

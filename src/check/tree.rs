@@ -44,6 +44,7 @@ pub(super) fn check<'a>(
         findings.not_checked("hashes of entries", size - reached);
     }
     findings.report.checkpoint = findings.keep("log", "checkpoint", newest_checkpoint(&reader, dir)).flatten();
+    findings.report.successions = findings.keep("log", "succession", reader.check_succession(dir)).unwrap_or_default();
     if let Some((good, bad)) = findings.keep("log", "timestamps", reader.check_stamps(dir)) {
         findings.report.timestamps = good;
         for path in bad {

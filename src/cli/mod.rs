@@ -6,6 +6,8 @@
 #[cfg(feature = "server")]
 mod account;
 #[cfg(feature = "server")]
+mod backup;
+#[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
 mod demo;
@@ -15,11 +17,15 @@ mod enrol;
 mod keys;
 #[cfg(feature = "server")]
 mod load;
+#[cfg(feature = "server")]
+mod log;
 #[cfg(feature = "recorder")]
 mod logs;
 mod output;
 #[cfg(feature = "recorder")]
 mod record;
+#[cfg(feature = "server")]
+mod restore;
 #[cfg(feature = "server")]
 mod retention;
 #[cfg(feature = "server")]

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{account, check, demo, enrol, keys, load, logs, retention, revoke, serve, witness};
+use super::{account, backup, check, demo, enrol, keys, load, log, logs, restore, retention, revoke, serve, witness};
 use crate::error::Result;
 
 /// What `aigaq --help` says.
@@ -27,6 +27,9 @@ pub(super) enum Command {
     Client(account::ClientArgs),
     Demo(demo::Args),
     Check(check::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Log(log::Args),
     Retention(retention::Args),
     Keys(keys::Args),
     Load(load::Args),
@@ -49,6 +52,9 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Client(args) => account::client(args),
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
+        Command::Log(args) => log::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Keys(args) => keys::run(args),
         Command::Load(args) => load::run(args),

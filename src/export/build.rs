@@ -179,6 +179,9 @@ impl Builder<'_> {
         let signer = Signer::new(&(source.exporter)()?)?;
         archive.add(bundle::CHECKPOINT, tree.checkpoint.as_bytes())?;
         archive.add(bundle::LOG_KEY, format!("{}\n", log_key.as_str()).as_bytes())?;
+        if !source.log.succession().is_empty() {
+            archive.add(bundle::SUCCESSION, source.log.succession().as_bytes())?;
+        }
         archive.add(bundle::EXPORTER, signer.pem().as_bytes())?;
         let anchors: String = source.anchors.iter().map(|anchor| crate::est::to_pem(anchor)).collect();
         archive.add(bundle::ANCHORS, anchors.as_bytes())?;

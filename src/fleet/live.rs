@@ -13,6 +13,7 @@ use aigaq_proto::message::{Progress, SpoolSummary};
 use aigaq_proto::{Micros, RecorderId, Sequence, SequenceRange};
 use tokio::sync::watch;
 
+use super::forgotten::joined;
 use super::{Fleet, Goings, lock};
 use crate::error::Result;
 use crate::store::Store;
@@ -124,6 +125,19 @@ impl Live {
         let surplus = known.len().saturating_sub(RANGES_MAX);
         known.drain(..surplus);
         state.dirty |= changed;
+    }
+
+    /// A receipt with this place in the log that gave it shows that these are lost here; whether it is the first that does.
+    pub(super) fn forget(&self, gone: &[SequenceRange], log_index: u64) -> bool {
+        let mut state = self.state();
+        if state.record.forgotten_by == Some(log_index) {
+            return false;
+        }
+        let known = std::mem::take(&mut state.record.forgotten);
+        state.record.forgotten = joined(known.into_iter().chain(gone.iter().copied()).collect());
+        state.record.forgotten_by = Some(log_index);
+        state.dirty = true;
+        true
     }
 
     /// The greatest sequence that the recorder has used, as far as it is known.

@@ -10,6 +10,7 @@
 //! shown and never counts as proof: that a link is durable the store knows alone.
 
 mod assignments;
+mod forgotten;
 mod live;
 mod requests;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::store::records::{AnnouncementRecord, ClockOffset, Occurrence};
 use crate::store::{Happening, Store};
 
 pub use assignments::{Assigned, Assignment};
+pub use forgotten::Shown;
 pub use live::{Live, Seat};
 use requests::Requests;
 pub use requests::{Order, Ordered};

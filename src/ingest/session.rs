@@ -10,7 +10,7 @@ use std::time::Duration;
 use aigaq_proto::close::Code;
 use aigaq_proto::frame::Control;
 use aigaq_proto::limits::RANGES_MAX;
-use aigaq_proto::message::{Advice, Claim, Drain, Hello, Receipt, Refusal, RefusalReason, Status, Welcome};
+use aigaq_proto::message::{Advice, Claim, Drain, Hello, Receipt, Refusal, RefusalReason, Status, Succession, Welcome};
 use aigaq_proto::{Error as WireError, LinkHeader, Micros, RecorderId, Sequence};
 use quinn::{RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,8 +22,9 @@ use super::order::{self, Class};
 use super::promise::{self, Promise};
 use super::{Core, Gateway, claim, close, endpoint, metrics, upload};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::fleet::{Live, Seat};
-use crate::store::records::ClockOffset;
+use crate::fleet::{self, Live, Seat};
+use crate::store::Store;
+use crate::store::records::{AuditRecord, ClockOffset, Event, Occurrence};
 
 /// Read from the control stream at a time.
 const CONTROL_READ_BYTES: usize = 4 * 1024;
@@ -108,6 +109,10 @@ async fn greet(
         clock: Mutex::new(clock),
     });
     session.send(&Control::Welcome(welcome)).await?;
+    let notes = core.gateway.log.succession();
+    if !notes.is_empty() {
+        session.send(&Control::Succession(Succession { notes: notes.to_owned() })).await?;
+    }
     Ok((session, reader, seat))
 }
 
@@ -121,18 +126,27 @@ async fn open(
     clock: ClockOffset,
 ) -> Result<(Seat, Welcome)> {
     let (certificates, now) = (identity::chain(connection).unwrap_or_default(), gateway.clock.now());
-    let (store, log, fleet) = (gateway.store.clone(), gateway.log.key(), gateway.fleet.clone());
+    let (store, log, fleet) = (gateway.store.clone(), gateway.log.clone(), gateway.fleet.clone());
     let look = move || -> Result<_> {
         let shown: Vec<&[u8]> = certificates.iter().map(|certificate| &**certificate).collect();
         store.keep_certificates(id, &shown, now)?;
         let chain = store.head(id)?.unwrap_or_default().chain;
-        let shown = hello.last_receipt.map(|shown| promise::judge(&store, &log, id, &shown)).transpose()?;
-        let newest = chain.newest().map(|end| end.sequence);
-        Ok((fleet.enter(id, newest, &hello.spool, Some(clock))?, chain, shown))
+        let judged = hello.last_receipt.as_ref().map(|shown| promise::judge(&store, &log, id, shown)).transpose()?;
+        let (newest, before) = (chain.newest().map(|end| end.sequence), fleet.announcement(id)?);
+        let seat = fleet.enter(id, newest, &hello.spool, Some(clock))?;
+        let mut is_new = false;
+        if let (Some(shown), Some(Promise::Lost | Promise::Forgotten)) = (&hello.last_receipt, judged) {
+            let shown = fleet::Shown { sequence: shown.sequence, log_index: shown.log_index };
+            is_new = fleet.forgot(&seat, before.as_ref(), newest, shown)?;
+            if is_new {
+                write_down(&store, id, shown, now)?;
+            }
+        }
+        Ok((seat, chain, judged, is_new))
     };
-    let (seat, chain, shown) =
+    let (seat, chain, judged, is_new) =
         tokio::task::spawn_blocking(look).await.context(Kind::Internal, "cannot look up the chain")??;
-    note_promise(gateway, id, shown);
+    note_promise(gateway, id, judged, is_new);
     let mut durable = chain.known();
     durable.truncate(RANGES_MAX);
     let welcome = Welcome {
@@ -147,9 +161,22 @@ async fn open(
     Ok((seat, welcome))
 }
 
-fn note_promise(gateway: &Gateway, id: RecorderId, shown: Option<Promise>) {
-    match shown {
-        Some(Promise::Lost) => {
+/// Says in the audit trail and in the feed that a recorder has shown a receipt for what is lost.
+fn write_down(store: &Store, id: RecorderId, shown: fleet::Shown, now: Micros) -> Result<()> {
+    let text = format!(
+        "a receipt for link {}, entry {} of the log, which the store does not have",
+        shown.sequence, shown.log_index
+    );
+    let entry = AuditRecord::new(now, Event::Restore, "server", "server", text).about(id.to_string());
+    store.audit(&entry.ended("lost"))?;
+    store.happen(&[(now, Some(id), Occurrence::Forgotten { sequence: shown.sequence })])
+}
+
+/// `is_new` if this receipt was not shown before.
+fn note_promise(gateway: &Gateway, id: RecorderId, judged: Option<Promise>, is_new: bool) {
+    match judged {
+        Some(Promise::Lost | Promise::Forgotten) if !is_new => {}
+        Some(Promise::Lost | Promise::Forgotten) => {
             gateway.metrics.receipts_missing.inc();
             tracing::error!(
                 "a recorder holds a receipt for a link that the store does not have: acknowledged data was lost"

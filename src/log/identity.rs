@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 use aigaq_proto::Digest;
 use aigaq_proto::receipt::LogKey;
+use aigaq_proto::succession::Succession;
 use signed_note::{Note, Signer as _, StandardSigner};
 use tlog_tiles::{Checkpoint, Hash};
 
+use super::succession;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::{self, Store};
 
 /// Name of the key file in the data directory.
-const FILE: &str = "log.key";
+pub(super) const FILE: &str = "log.key";
 
 /// The log's origin and signing key. Cheap to clone.
 #[derive(Clone)]
@@ -37,6 +39,7 @@ impl Identity {
     /// [`Kind::Invalid`] when the file cannot be read or is no such key, [`Kind::Internal`] when it cannot be made.
     pub fn load_or_create(dir: &Path) -> Result<Self> {
         if let Some(identity) = Self::load(dir)? {
+            succession::check_key(dir, &identity.key)?;
             return Ok(identity);
         }
         if Store::exists(&dir.join(store::DIR)) {
@@ -53,23 +56,13 @@ impl Identity {
     /// # Errors
     /// [`Kind::Invalid`] when the file cannot be read or is no such key.
     pub fn load(dir: &Path) -> Result<Option<Self>> {
-        let path = dir.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                return Err(Error::new(Kind::Invalid, format!("cannot read {}", path.display())).because(error));
-            }
-        };
-        Self::parse(&text).map(Some).map_err(|_| {
-            Error::new(Kind::Invalid, format!("{} does not hold a signing key and its vkey", path.display()))
-        })
+        read(&dir.join(FILE))
     }
 
     /// A new key that is kept nowhere; for tests and benches.
     #[must_use]
     pub fn ephemeral() -> Option<Self> {
-        Self::parse(&generate()).ok()
+        Self::parse(&generate(&origin())).ok()
     }
 
     /// The public half and the origin: what a verifier needs.
@@ -87,6 +80,14 @@ impl Identity {
         let mut note = Note::new(&tree.to_bytes(), &[]).map_err(|error| failed(&error.to_string()))?;
         note.add_sigs(&[&*self.signer]).map_err(|error| failed(&error.to_string()))?;
         String::from_utf8(note.to_bytes()).map_err(|_| failed("not text"))
+    }
+
+    /// The statement that ends this log: the last thing that its key signs.
+    pub(super) fn end(&self, statement: &Succession) -> Result<String> {
+        let failed = |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("cannot end the log: {error}"));
+        let mut note = Note::new(statement.text().as_bytes(), &[]).map_err(|error| failed(&error))?;
+        note.add_sigs(&[&*self.signer]).map_err(|error| failed(&error))?;
+        String::from_utf8(note.to_bytes()).map_err(|error| failed(&error))
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -109,10 +110,35 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-fn generate() -> String {
+/// The key in a file; `None` if there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Identity>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(Error::new(Kind::Invalid, format!("cannot read {}", path.display())).because(error));
+        }
+    };
+    Identity::parse(&text)
+        .map(Some)
+        .map_err(|_| Error::new(Kind::Invalid, format!("{} does not hold a signing key and its vkey", path.display())))
+}
+
+/// A new key with this origin: what goes into its file, and its public half.
+pub(super) fn make(origin: &str) -> Result<(String, LogKey)> {
+    let text = generate(origin);
+    let key = Identity::parse(&text)?.key();
+    Ok((text, key))
+}
+
+/// An origin that no other log has.
+fn origin() -> String {
     use rand_core::{OsRng, RngCore as _};
-    let origin = format!("aigaq.local/{:08x}", OsRng.next_u32());
-    let (skey, vkey) = signed_note::generate_key(&mut OsRng, &origin);
+    format!("aigaq.local/{:08x}", OsRng.next_u32())
+}
+
+fn generate(origin: &str) -> String {
+    let (skey, vkey) = signed_note::generate_key(&mut rand_core::OsRng, origin);
     format!("{skey}\n{vkey}\n")
 }
 
@@ -121,7 +147,7 @@ fn create(dir: &Path, path: &Path) -> std::io::Result<()> {
     let draft = dir.join(format!("{FILE}.{}", std::process::id()));
     let _ = fs::remove_file(&draft);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    file.write_all(generate().as_bytes())?;
+    file.write_all(generate(&origin()).as_bytes())?;
     file.sync_all()?;
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft)?;

@@ -35,7 +35,7 @@ impl Metrics {
             "How long the log has been ahead of the newest checkpoint with a quorum of witnesses.",
         )?;
         let contradicted =
-            gauge("aigaq_log_contradicted", "1 when a witness has shown that the store lost what this log signed.")?;
+            gauge("aigaq_log_contradicted", "1 when the store lost what this log signed: nothing is signed any more.")?;
         let register = |collector: Box<dyn Collector>| {
             registry.register(collector).context(Kind::Internal, "cannot register a metric")
         };

@@ -3,7 +3,7 @@
 //!
 //! [`Log`] is the writer's side: it stages what a commit appends and takes it over only after the commit is durable.
 //! [`Reader`] is everybody else's: checkpoints, tiles and receipts from what is stored. [`Identity`] is the key that
-//! signs, [`witness`] asks others to cosign, [`Stamps`] asks an authority what time it is. The hashing rules come from the crate `tlog_tiles`, the signatures from `signed_note`; no tree of our own.
+//! signs, [`succeed`] ends a log and begins the next, [`witness`] asks others to cosign, [`Stamps`] asks an authority what time it is. The hashing rules come from the crate `tlog_tiles`, the signatures from `signed_note`; no tree of our own.
 //!
 //! This room must never sign a checkpoint of a tree that is not durable, nor two that contradict one another.
 
@@ -16,6 +16,7 @@ mod reader;
 mod sidecar;
 mod stamped;
 mod stamps;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -28,6 +29,7 @@ pub use metrics::{Metrics, StampMetrics};
 pub use reader::{Reader, Tree};
 pub use stamped::{Stamp, Stamped};
 pub use stamps::{Settings as StampSettings, Stamps};
+pub use succession::{first_key, succeed};
 pub use tree::{Log, Settled, Staged};
 pub use witnessed::Witnessed;
 

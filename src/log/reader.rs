@@ -50,6 +50,7 @@ pub struct Reader {
     cache: Arc<Mutex<Cache>>,
     witnessed: Witnessed,
     pub(super) stamped: Stamped,
+    succession: Arc<str>,
 }
 
 #[derive(Debug, Default)]
@@ -64,12 +65,49 @@ impl Reader {
     /// A reader of the log in `store`.
     #[must_use]
     pub fn new(store: Store, identity: Identity) -> Self {
-        Self { store, identity, cache: Arc::default(), witnessed: Witnessed::default(), stamped: Stamped::default() }
+        Self {
+            store,
+            identity,
+            cache: Arc::default(),
+            witnessed: Witnessed::default(),
+            stamped: Stamped::default(),
+            succession: Arc::default(),
+        }
     }
 
-    /// The same with what witnesses and authorities said.
-    pub(super) fn with(self, witnessed: Witnessed, stamped: Stamped) -> Self {
-        Self { witnessed, stamped, ..self }
+    /// The same with what witnesses and authorities said, and how it came after the logs before it.
+    pub(super) fn with(self, witnessed: Witnessed, stamped: Stamped, succession: Arc<str>) -> Self {
+        Self { witnessed, stamped, succession, ..self }
+    }
+
+    /// The statements by which the logs before this one ended, oldest first; empty for the first (SPEC.md section 10.3).
+    #[must_use]
+    pub fn succession(&self) -> &str {
+        &self.succession
+    }
+
+    /// The keys of the logs before this one, oldest first.
+    #[must_use]
+    pub fn predecessors(&self) -> Vec<LogKey> {
+        let read = aigaq_proto::succession::read(&self.succession).unwrap_or_default();
+        read.into_iter().map(|statement| statement.old).collect()
+    }
+
+    /// Somebody shows a tree that this log signed. If the store does not have it, or has it otherwise, that is a contradiction, after which
+    /// nothing is signed any more. Whether the store has it.
+    ///
+    /// # Errors
+    /// Those of [`Reader::root`].
+    pub fn show(&self, who: &str, size: u64, root: Digest) -> Result<bool> {
+        let ours = self.size()?;
+        let contradiction = match size <= ours {
+            true if self.root(size)? == root => return Ok(true),
+            true => format!("{who} shows that this log signed other {size} first entries than the store has"),
+            false => format!("{who} shows that this log signed {size} entries, the store has {ours}"),
+        };
+        tracing::error!("{}", super::witness::refusal(&contradiction));
+        self.witnessed.contradict(&contradiction);
+        Ok(false)
     }
 
     /// Who the log is.

@@ -5,13 +5,16 @@
 //! signed: signing happens in `settle` alone. Proofs for the entries of the commit come from memory.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aigaq_proto::receipt::entry;
 use aigaq_proto::{Digest, Micros};
 
 use super::edge::Edge;
 use super::sidecar::Sidecar;
+use super::succession::check_key;
 use super::tile::WIDTH;
+use super::witness::refusal;
 use super::{Identity, Reader, Stamped, Witnessed};
 use crate::error::{Error, Kind, Result};
 use crate::store::{LogRow, Store};
@@ -24,6 +27,8 @@ pub struct Log {
     edge: Edge,
     witnessed: Witnessed,
     stamped: Stamped,
+    /// How it came after the logs before it.
+    succession: Arc<str>,
 }
 
 /// The log as it will be after a commit.
@@ -50,8 +55,15 @@ impl Log {
     pub fn open(store: Store, identity: Identity, dir: Option<&Path>) -> Result<Self> {
         let edge = Edge::load(&store)?;
         let (witnessed, stamped) = (Witnessed::default(), Stamped::default());
-        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed, stamped };
+        let notes = dir.map(|dir| check_key(dir, &identity.key())).transpose()?.unwrap_or_default();
+        let succession = notes.into();
+        let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed, stamped, succession };
         if let Some(dir) = dir {
+            if let Some(unsettled) = log.store.restored()?.filter(|restored| !restored.is_settled) {
+                let text = unsettled_text(unsettled.log_size);
+                tracing::error!("{}", refusal(&text));
+                log.witnessed.contradict(&text);
+            }
             log.reader().check_kept(dir)?;
             log.witnessed.keep_in(dir, &log.reader())?;
             log.stamped.keep_in(dir)?;
@@ -69,7 +81,11 @@ impl Log {
     /// The side of everybody else.
     #[must_use]
     pub fn reader(&self) -> Reader {
-        Reader::new(self.store.clone(), self.identity.clone()).with(self.witnessed.clone(), self.stamped.clone())
+        Reader::new(self.store.clone(), self.identity.clone()).with(
+            self.witnessed.clone(),
+            self.stamped.clone(),
+            Arc::clone(&self.succession),
+        )
     }
 
     /// Whether a witness has shown that this log signed another history: then nothing may be signed any more.
@@ -124,6 +140,11 @@ impl Staged {
     pub fn take_rows(&mut self) -> Vec<LogRow> {
         std::mem::take(&mut self.rows)
     }
+}
+
+/// What keeps a store from signing that was put back and not told how its log goes on.
+fn unsettled_text(size: u64) -> String {
+    format!("this store was put back from a backup with {size} entries, and its log may have signed more")
 }
 
 /// Adds a unit to the last row of its level, or opens a new row at a tile's border.

@@ -1,5 +1,5 @@
-//! What witnesses said of the log: the newest checkpoint that a quorum cosigned, kept in `DIR/cosigned`, and whether one of them
-//! showed a tree that this log signed and no longer has.
+//! What witnesses said of the log: the newest checkpoint that a quorum cosigned, kept in `DIR/cosigned`, and whether one of them, or a
+//! recorder, showed a tree that this log signed and no longer has.
 //!
 //! Older cosigned checkpoints are not kept: whatever is in the log is proven against the newest, and an export carries its own. The
 //! file is durable before anybody sees its checkpoint, and one that does not belong to the store is left aside. A

@@ -9,7 +9,7 @@ use aigaq_proto::link::StopCause;
 use super::span::{Cause, Hole};
 
 /// Why time is dark, in the order in which reports list it: the causes of coverage, being off by the cause of the stop.
-pub(super) const REASONS: [&str; 15] = [
+pub(super) const REASONS: [&str; 16] = [
     "off-wearer",
     "off-battery",
     "off-schedule",
@@ -19,6 +19,7 @@ pub(super) const REASONS: [&str; 15] = [
     "off-source-ended",
     "not-uploaded",
     "lost-on-device",
+    "lost-with-restore",
     "rejected",
     "deleted-by-policy",
     "clock-step",
@@ -251,6 +252,7 @@ mod tests {
             Cause::Off,
             Cause::NotUploaded,
             Cause::LostOnDevice,
+            Cause::LostWithRestore,
             Cause::Rejected,
             Cause::DeletedByPolicy,
             Cause::ClockStep,

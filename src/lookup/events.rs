@@ -54,7 +54,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct EventsQuery {
     /// Begin after the event with this number; without it and without `Last-Event-ID`, with what happens next.
     after: Option<u64>,
-    /// Only these kinds, separated by commas: `started`, `connected`, `disconnected`, `dark`, `light`, `mark`, `fork`, `quarantine`.
+    /// Only these kinds, separated by commas: `started`, `connected`, `disconnected`, `dark`, `light`, `mark`, `fork`, `quarantine`, `forgotten`.
     kinds: Option<String>,
     /// Only of this recorder.
     recorder: Option<String>,
@@ -135,6 +135,11 @@ pub(super) enum EventDetail {
     Quarantine {
         /// The check that the link failed.
         reason: &'static str,
+    },
+    /// `forgotten`.
+    Forgotten {
+        /// The link of which the recorder holds a receipt, and which the server does not have.
+        sequence: u64,
     },
     /// Everything else.
     Nothing {},
@@ -389,6 +394,7 @@ fn detail(recorder: Option<RecorderId>, what: &Occurrence, categories: &Categori
         }
         Occurrence::Fork { sequence, digest } => EventDetail::Fork { sequence: *sequence, digest: digest.to_string() },
         Occurrence::Quarantined { reason, .. } => EventDetail::Quarantine { reason: reason.name() },
+        Occurrence::Forgotten { sequence } => EventDetail::Forgotten { sequence: *sequence },
         Occurrence::Started | Occurrence::Connected | Occurrence::Disconnected | Occurrence::Light => {
             EventDetail::Nothing {}
         }

@@ -1,4 +1,4 @@
-//! Why sequences of a chain are missing: what its recorder announced, what it says is lost, what was refused.
+//! Why sequences of a chain are missing: what its recorder announced, what it says is lost, what was refused, what this server lost.
 //!
 //! Every missing sequence has exactly one reason. What a signed `Lost` link says counts before what was announced, since it was said
 //! later; what was announced counts before a refusal, since it may still come. What nothing explains stays unknown.
@@ -21,6 +21,8 @@ pub(super) enum Why {
     Rejected,
     /// The recorder says, signed, that it is lost.
     Lost(LossCause),
+    /// The server had it, and was put back to an older copy.
+    Forgotten,
     /// It was made after the recorder announced anything last.
     Pending,
     /// The recorder holds it.
@@ -34,9 +36,10 @@ impl Why {
         match self {
             Self::Rejected => 0,
             Self::Lost(_) => 1,
-            Self::Pending => 2,
-            Self::NotUploaded => 3,
-            Self::Unknown => 4,
+            Self::Forgotten => 2,
+            Self::Pending => 3,
+            Self::NotUploaded => 4,
+            Self::Unknown => 5,
         }
     }
 }
@@ -122,6 +125,7 @@ impl Gaps {
         }
         pieces = overlay(pieces, known.rejected.iter().map(|range| (*range, Why::Rejected)));
         if let Some(announced) = &known.announced {
+            pieces = overlay(pieces, announced.forgotten.iter().map(|range| (*range, Why::Forgotten)));
             pieces = overlay(pieces, announced.waiting.iter().map(|range| (*range, Why::NotUploaded)));
         }
         Self { pieces: overlay(pieces, known.lost.iter().map(|(range, cause)| (*range, Why::Lost(*cause)))) }

@@ -61,6 +61,16 @@ pub(super) async fn key(FromState(state): FromState<State>) -> Result<Response, 
     Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
 }
 
+/// The statements by which the logs before this one ended, each naming the key of the next, oldest first (proto/SPEC.md section 10.3); empty
+/// for a log that is the first.
+#[utoipa::path(get, operation_id = "log_succession", path = "/v1/log/succession", tag = "log",
+    responses((status = 200, description = "Signed notes", body = String, content_type = "text/plain"),
+        (status = "default", response = Problem)))]
+pub(super) async fn succession(FromState(state): FromState<State>) -> Result<Response, Problem> {
+    let text = state.log.succession().to_owned();
+    Ok(answer(text, "text/plain; charset=utf-8", CHANGING))
+}
+
 /// The proof that a link is in the log (C2SP tlog-proof): its place, and the newest cosigned checkpoint that has it; the newest
 /// checkpoint while none has. The leaf is the 40 bytes of its entry: link digest, time of arrival.
 #[utoipa::path(get, operation_id = "log_proof", path = "/v1/log/proof/{recorder}/{sequence}", tag = "log",

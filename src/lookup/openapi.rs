@@ -95,6 +95,7 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(sessions::accounts))
         .routes(routes!(log::checkpoint))
         .routes(routes!(log::key))
+        .routes(routes!(log::succession))
         .routes(routes!(log::proof))
         .routes(routes!(log::timestamp))
         .routes(routes!(document))

@@ -54,6 +54,8 @@ pub(super) enum Cause {
     NotUploaded,
     /// A signed `Lost` link says that it is gone, and why.
     LostOnDevice,
+    /// A receipt that the recorder holds shows that it was here: it was lost when the server was put back to an older copy.
+    LostWithRestore,
     /// It was refused, or is in quarantine.
     Rejected,
     /// Its time was over.
@@ -76,6 +78,7 @@ impl Cause {
             Self::Off => "off",
             Self::NotUploaded => "not-uploaded",
             Self::LostOnDevice => "lost-on-device",
+            Self::LostWithRestore => "lost-with-restore",
             Self::Rejected => "rejected",
             Self::DeletedByPolicy => "deleted-by-policy",
             Self::ClockStep => "clock-step",
@@ -91,6 +94,7 @@ impl From<Why> for Cause {
         match why {
             Why::Rejected => Self::Rejected,
             Why::Lost(_) => Self::LostOnDevice,
+            Why::Forgotten => Self::LostWithRestore,
             Why::Pending => Self::Pending,
             Why::NotUploaded => Self::NotUploaded,
             Why::Unknown => Self::Unknown,

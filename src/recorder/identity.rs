@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use aigaq_proto::frame::ALPN;
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::SigningKey;
-use aigaq_proto::{Micros, RecorderId};
+use aigaq_proto::{Micros, RecorderId, succession};
 
 use super::files;
 use super::trust::{Dates, DeviceTime, Verifier};
@@ -35,7 +35,7 @@ pub struct Identity {
     /// The name that the server's certificate must have.
     pub(super) server_name: String,
     /// Who signs the receipts.
-    pub(super) log_key: LogKey,
+    log_key: RwLock<LogKey>,
     /// What signs the links.
     pub(super) key: SigningKey,
     dir: PathBuf,
@@ -81,7 +81,7 @@ impl Identity {
             id,
             server: file.server,
             server_name: file.server_name,
-            log_key,
+            log_key: RwLock::new(log_key),
             key,
             dir: dir.to_owned(),
             roots,
@@ -145,6 +145,32 @@ impl Identity {
         Ok(())
     }
 
+    /// The key of the log that signs receipts.
+    pub(super) fn log_key(&self) -> LogKey {
+        self.log_key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server says that the log ended and another goes on: takes the newest key that the one it knows leads to, durably. Whether that
+    /// is another one. Blocks.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when what it says does not hold, [`Kind::Internal`] if it cannot be written; the old one then counts on.
+    pub(super) fn succeed(&self, notes: &str) -> Result<bool> {
+        let known = self.log_key();
+        let newest = succession::follow(notes, &known);
+        let newest = newest.context(Kind::Invalid, "what the server says of the end of its log does not hold")?;
+        if newest == known {
+            return Ok(false);
+        }
+        let mut file: toml::Table = toml::from_str(&read(&self.dir, "recorder.toml")?)
+            .map_err(|error| wrong(&self.dir, "recorder.toml", error.message()))?;
+        file.insert("log_key".to_owned(), newest.as_str().into());
+        let text = toml::to_string(&file).context(Kind::Internal, "recorder.toml cannot be written")?;
+        files::write(&self.dir, "recorder.toml", text.as_bytes(), files::PUBLIC)?;
+        *self.log_key.write().unwrap_or_else(PoisonError::into_inner) = newest;
+        Ok(true)
+    }
+
     /// The server has said its time; `own` is the recorder's at that moment.
     pub(super) fn hear(&self, server: Micros, own: Micros) {
         let offset = i128::from(server) - i128::from(own);
@@ -173,7 +199,7 @@ impl Identity {
             id,
             server: String::new(),
             server_name: String::new(),
-            log_key: LogKey::parse(log_key).unwrap(),
+            log_key: RwLock::new(LogKey::parse(log_key).unwrap()),
             key,
             dir: PathBuf::new(),
             roots: RootCertStore::empty(),

@@ -238,6 +238,7 @@ impl<'a> Session<'a> {
                     self.tell_progress(control).await?;
                 }
                 Control::Cancel(cancel) => self.queue().cancel(cancel.id),
+                Control::Succession(succession) => self.succeed(succession.notes).await?,
                 Control::Drain(drain) => {
                     let away = Duration::from_millis(u64::from(drain.reconnect_after_ms));
                     self.draining = Some((Instant::now() + DRAIN_MAX, away));
@@ -279,9 +280,25 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// The log ended, and another goes on: its key counts from now on. What the server learnt from the newest receipt of the old one it
+    /// has learnt with the hello.
+    async fn succeed(&mut self, notes: String) -> Result<(), Stopped> {
+        let identity = std::sync::Arc::clone(&self.uplink.identity);
+        let succeeded = tokio::task::spawn_blocking(move || identity.succeed(&notes)).await;
+        match succeeded.context(Kind::Internal, "the key of the log was not taken") {
+            Ok(Ok(true)) => {
+                self.uplink.observer.note("the log of the server ended, and its successor goes on");
+                *self.last_receipt = None;
+                Ok(())
+            }
+            Ok(Ok(false)) => Ok(()),
+            Ok(Err(error)) | Err(error) => Err(End::Fatal(error).into()),
+        }
+    }
+
     async fn receipt(&mut self, receipt: Receipt) -> Result<(), Stopped> {
         let Some(digest) = self.queue().digest(receipt.sequence) else { return Ok(()) };
-        receipt::verify(&receipt, &digest, &self.uplink.identity.log_key).map_err(|error| {
+        receipt::verify(&receipt, &digest, &self.uplink.identity.log_key()).map_err(|error| {
             let text = format!("the receipt of link {} does not verify", receipt.sequence);
             End::Fatal(Error::new(Kind::Unauthorised, text).because(error))
         })?;

@@ -7,7 +7,7 @@
 //!
 //! A footage day has one file, `DATA/keys/<day>.keys` (`file` draws it): its head holds the wrapped day key, its slots the wrapped data
 //! keys. It lies outside the store, so that no copy of the store holds a key, and is plain and safe to copy at any time: it only grows,
-//! or is replaced as a whole.
+//! or is replaced as a whole. `mirror` keeps a copy elsewhere that follows destructions.
 //!
 //! Promises: a key is durable before [`Ring::keys`] gives it away to seal with; what was destroyed is overwritten, taken away and
 //! durably gone on return. Key material has no `Debug`, is wiped from memory, and leaves this room only inside a [`Key`]. It must never
@@ -17,6 +17,7 @@ mod command;
 mod file;
 mod key;
 mod master;
+mod mirror;
 mod ring;
 mod rotate;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use key::{Key, OVERHEAD_BYTES};
+pub use mirror::{Destruction, Mirrored, Told, mirror, put_back, put_master};
 pub use ring::{Counts, Ring};
 pub use rotate::rotate;
 
@@ -37,6 +39,8 @@ pub const DIR: &str = "keys";
 pub struct Settings {
     /// Whether footage is sealed that arrives from now on. What is sealed already is read either way. Default true.
     pub footage: bool,
+    /// Where the wrapped keys lie; `None` for beside the store.
+    pub dir: Option<PathBuf>,
     /// The file of the master key; `None` for `master.key` beside the wrapped keys.
     pub master_key: Option<PathBuf>,
     /// A command that wraps: 32 bytes on its standard input, 1 to 4,096 on its standard output. Empty for the file.
@@ -51,6 +55,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             footage: true,
+            dir: None,
             master_key: None,
             wrap_command: Vec::new(),
             unwrap_command: Vec::new(),

@@ -336,3 +336,101 @@ fn from_a_file_to_a_kms_by_an_exchange() {
     let ring = Ring::open(&kms.keys(), &kms.settings()).unwrap();
     assert!(kept.iter().all(|(of, sealed)| opens(&ring, *of, sealed).unwrap()));
 }
+
+/// What a store would say of its keys.
+fn told(floor: u32, destroyed: &[u8]) -> super::Told {
+    let destroyed = destroyed.iter().map(|number| super::Destruction {
+        day: DAY,
+        recorder: recorder(*number).to_string(),
+        at: 1,
+        by: "a".to_owned(),
+        reason: "x".to_owned(),
+    });
+    super::Told { owner: "log".to_owned(), floor, destroyed: destroyed.collect() }
+}
+
+#[test]
+fn the_mirror_follows_what_is_made_destroyed_exchanged_and_over() {
+    let home = tempfile::tempdir().unwrap();
+    let (keys, mirror) = (home.path().join("keys"), home.path().join("mirror"));
+    let ring = open(&keys);
+    let kept = sealed(&ring, 1..=3);
+    ring.keys(&BTreeSet::from([(DAY - 1, recorder(1))])).unwrap();
+    let done = super::mirror(&keys, &mirror, || Ok(told(0, &[]))).unwrap();
+    assert_eq!((done.days, done.written), (2, 2));
+    assert_eq!(super::mirror(&keys, &mirror, || Ok(told(0, &[]))).unwrap().written, 0);
+    assert!(!mirror.join("master.key").exists());
+    assert!(ring.destroy(DAY, recorder(2)).unwrap());
+    rotate(&keys, &Settings::default()).unwrap();
+    ring.destroy_before(DAY).unwrap();
+    let done = super::mirror(&keys, &mirror, || Ok(told(DAY, &[2]))).unwrap();
+    assert_eq!((done.days, done.written, done.days_destroyed, done.keys_destroyed), (1, 1, 1, 1));
+    assert!(!file::path(&mirror, DAY - 1).exists());
+
+    let back = home.path().join("back");
+    let (told, days) = super::put_back(&mirror, &back, "log").unwrap();
+    assert_eq!((told.floor, told.destroyed.len(), days), (DAY, 1, 1));
+    super::put_master(&keys.join("master.key"), &back).unwrap();
+    let ring = open(&back);
+    for (of, sealed) in &kept {
+        assert_eq!(opens(&ring, *of, sealed).unwrap(), *of != recorder(2));
+    }
+    assert!(super::put_back(&mirror, &back, "another").is_err());
+    assert!(super::put_back(&keys, &back, "log").is_err());
+}
+
+#[test]
+fn the_mirror_keeps_what_was_not_destroyed_whatever_becomes_of_the_keys() {
+    let home = tempfile::tempdir().unwrap();
+    let (keys, mirror) = (home.path().join("keys"), home.path().join("mirror"));
+    sealed(&open(&keys), 1..=3);
+    super::mirror(&keys, &mirror, || Ok(told(0, &[]))).unwrap();
+    let path = file::path(&keys, DAY);
+    let (good, kept) = (fs::read(&path).unwrap(), fs::read(file::path(&mirror, DAY)).unwrap());
+    let refused = |what: &str| {
+        let error = super::mirror(&keys, &mirror, || Ok(told(0, &[]))).unwrap_err();
+        assert!(matches!(error.kind(), Kind::Invalid | Kind::Damaged), "{what}: {error}");
+        assert_eq!(fs::read(file::path(&mirror, DAY)).unwrap(), kept, "{what}");
+    };
+    for cut in [0, 30, good.len() - 84, good.len() - 1] {
+        fs::write(&path, &good[..cut]).unwrap();
+        refused("it is cut");
+    }
+    for byte in [20, 41, good.len() - 200, good.len() - 20] {
+        let mut bad = good.clone();
+        bad[byte] ^= 1;
+        fs::write(&path, bad).unwrap();
+        refused("a bit flipped");
+    }
+    fs::remove_file(&path).unwrap();
+    refused("it is gone");
+    fs::write(&path, &good).unwrap();
+    // A key that is destroyed comes back with an old copy of the file.
+    open(&keys).destroy(DAY, recorder(1)).unwrap();
+    assert_eq!(super::mirror(&keys, &mirror, || Ok(told(0, &[1]))).unwrap().keys_destroyed, 1);
+    let kept = fs::read(file::path(&mirror, DAY)).unwrap();
+    fs::write(&path, &good).unwrap();
+    let error = super::mirror(&keys, &mirror, || Ok(told(0, &[1]))).unwrap_err();
+    assert!(error.to_string().contains("have a key again"), "{error}");
+    assert_eq!(fs::read(file::path(&mirror, DAY)).unwrap(), kept);
+}
+
+#[test]
+fn what_the_mirror_was_about_to_destroy_when_it_was_cut_off_is_not_put_back() {
+    let home = tempfile::tempdir().unwrap();
+    let (keys, mirror) = (home.path().join("keys"), home.path().join("mirror"));
+    let ring = open(&keys);
+    let kept = sealed(&ring, 1..=2);
+    super::mirror(&keys, &mirror, || Ok(told(0, &[]))).unwrap();
+    let before = fs::read(file::path(&mirror, DAY)).unwrap();
+    let about = fs::read_to_string(mirror.join("mirror.json")).unwrap();
+    let pending = about.replace("\"pending\": []", &format!("\"pending\": [[{DAY}, 0]]"));
+    assert_ne!(pending, about);
+    fs::write(mirror.join("mirror.json"), pending).unwrap();
+    let back = home.path().join("back");
+    super::put_back(&mirror, &back, "log").unwrap();
+    super::put_master(&keys.join("master.key"), &back).unwrap();
+    assert_eq!(fs::read(file::path(&mirror, DAY)).unwrap(), before, "the mirror itself is not touched");
+    let ring = open(&back);
+    assert_eq!(kept.iter().filter(|(of, sealed)| opens(&ring, *of, sealed).unwrap()).count(), 1);
+}

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use crate::backup::{self, UNFINISHED};
 use crate::error::{Context, Error, Kind, Result};
 
 /// The file that is locked while a process uses the directory.
@@ -28,6 +29,35 @@ impl DataDir {
     /// # Errors
     /// [`Kind::Invalid`] if it cannot be made or another process uses it.
     pub fn create(path: &Path) -> Result<Self> {
+        Self::unfinished(path)?;
+        Self::make(path)
+    }
+
+    /// The same for a restore: what is there must be empty, or left by a restore that was cut off.
+    ///
+    /// # Errors
+    /// As [`DataDir::create`]; [`Kind::Invalid`] if anything is in it.
+    pub fn restoring(path: &Path) -> Result<Self> {
+        let used = || {
+            let text = format!("{} is not empty: a backup is put back into an empty directory alone", path.display());
+            Error::new(Kind::Invalid, text)
+        };
+        if path.exists() && !backup::is_empty(path)? {
+            return Err(used());
+        }
+        let dir = Self::make(path)?;
+        if backup::is_empty(path)? { Ok(dir) } else { Err(used()) }
+    }
+
+    fn unfinished(path: &Path) -> Result<()> {
+        if !path.join(UNFINISHED).exists() {
+            return Ok(());
+        }
+        let text = format!("a restore into {} was cut off: run it again", path.display());
+        Err(Error::new(Kind::Invalid, text))
+    }
+
+    fn make(path: &Path) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -47,6 +77,7 @@ impl DataDir {
     /// # Errors
     /// [`Kind::Invalid`] if it is not there or another process uses it.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::unfinished(path)?;
         match File::open(path.join(LOCK)) {
             Ok(lock) => Self::lock(path, Some(lock)),
             Err(error) if error.kind() == ErrorKind::NotFound => Self::lock(path, None),

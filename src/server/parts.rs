@@ -13,6 +13,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use super::DataDir;
 use crate::access::{self, Access, Grant, Role};
+use crate::backup;
 use crate::chain::Quotas;
 use crate::clock::Clock;
 use crate::commit::{self, WriterHandle};
@@ -177,6 +178,12 @@ impl Opened {
 
     fn bind_quic(&self, address: SocketAddr) -> Result<quinn::Endpoint> {
         ingest::bind(address, self.desk.certificate(), &self.gateway, self.lock.path())
+    }
+
+    /// Whom the command line asks for a copy.
+    pub(super) fn backups(&self, clock: &Clock) -> Result<backup::Desk> {
+        let metrics = backup::Metrics::register(&self.metrics)?;
+        backup::Desk::open(self.gateway.store.clone(), clock.clone(), self.lock.path(), metrics)
     }
 
     /// TLS of the listener that recorders enrol on.

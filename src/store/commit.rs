@@ -266,7 +266,7 @@ impl Store {
     fn footage_day(&self, recorder: RecorderId, received_at: Micros) -> Result<(u32, Rule)> {
         let rule = self.rule_of(recorder)?;
         // A day that is hidden takes nothing more, whatever the clock says.
-        Ok((day_of(received_at).saturating_add(rule.days()).max(self.footage_floor()), rule))
+        Ok((day_of(received_at).saturating_add(rule.days()).max(self.first_open_day()), rule))
     }
 
     /// Whether footage of a recorder can be sealed that arrived at this moment. Waits for nobody.
@@ -287,7 +287,7 @@ impl Store {
         let policy = &self.inner.policy;
         let lives: BTreeSet<u32> = policy.departments.values().copied().chain([policy.default_days]).collect();
         for day in [0, 1].into_iter().flat_map(|later| lives.iter().map(move |days| day_of(now) + days + later)) {
-            ring.prepare(day.max(self.footage_floor()))?;
+            ring.prepare(day.max(self.first_open_day()))?;
         }
         Ok(())
     }

@@ -55,6 +55,9 @@ impl Store {
     #[must_use]
     pub fn is_destroyed(&self, recorder: RecorderId, body: &Body) -> bool {
         let Body::Sealed(key) = body else { return false };
+        if key.day < self.keys_floor() {
+            return true;
+        }
         let destroyed = self.inner.destroyed.read().unwrap_or_else(PoisonError::into_inner);
         destroyed.get(&(key.day, recorder)).is_some_and(|before| key.commit < *before)
     }
@@ -68,7 +71,21 @@ impl Store {
         value.map(|value| records::decode(&value, "destroyed")).transpose()
     }
 
-    fn note_destroyed(&self, day: u32, recorder: RecorderId, before: u64) {
+    /// Every key that was destroyed before its day was over, by day and recorder.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    pub fn destructions(&self) -> Result<Vec<(u32, RecorderId, DestructionRecord)>> {
+        let entries = self.scan(Family::Destroyed, keys::everything(), Direction::Forward);
+        let read = entries.map(|entry| {
+            let (key, value) = entry?;
+            let (day, recorder) = keys::read_destroyed(&key)?;
+            Ok((day, recorder, records::decode(&value, "destroyed")?))
+        });
+        read.collect()
+    }
+
+    pub(super) fn note_destroyed(&self, day: u32, recorder: RecorderId, before: u64) {
         self.inner.destroyed.write().unwrap_or_else(PoisonError::into_inner).insert((day, recorder), before);
     }
 
@@ -83,10 +100,7 @@ impl Store {
     /// Learns at the opening what is destroyed.
     pub(super) fn load_destroyed(&self) -> Result<Vec<(u32, RecorderId, DestructionRecord)>> {
         let mut unfinished = Vec::new();
-        for entry in self.scan(Family::Destroyed, keys::everything(), Direction::Forward) {
-            let (key, value) = entry?;
-            let (day, recorder) = keys::read_destroyed(&key)?;
-            let record: DestructionRecord = records::decode(&value, "destroyed")?;
+        for (day, recorder, record) in self.destructions()? {
             self.note_destroyed(day, recorder, record.before_commit);
             if !record.done {
                 unfinished.push((day, recorder, record));

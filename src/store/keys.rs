@@ -63,6 +63,12 @@ pub const META_FEED: &[u8] = b"feed";
 pub const META_SEALED: &[u8] = b"sealed";
 /// Where the scrub stands; value: a record.
 pub const META_SCRUB: &[u8] = b"scrub";
+/// When the newest backup was begun that is whole; value: u64 big-endian, microseconds.
+pub const META_LAST_BACKUP: &[u8] = b"last_backup";
+/// From which copy the store was made; value: a record.
+pub const META_RESTORED: &[u8] = b"restored";
+/// First expiry day whose keys were not destroyed before the store was put back; value: u32 big-endian.
+pub const META_KEYS_FLOOR: &[u8] = b"keys_floor";
 
 /// Length of a footage key, bytes.
 pub const FOOTAGE_BYTES: usize = 16;

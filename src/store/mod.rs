@@ -3,7 +3,7 @@
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
 //! are asked in `field`, marks by their time in `marks`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
-//! was done with all of it in `trail`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
+//! was done with all of it in `trail`, what is copied and put back in `copied`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
 //! sealed in `sealed`, what is gone with its key in `destroyed`, where and when footage is found in [`index`], who is enrolled, for those who ask
 //! often, in `directory`, every key in [`keys`], every value in [`records`].
 //!
@@ -13,6 +13,7 @@
 
 mod access;
 mod commit;
+mod copied;
 mod destroyed;
 mod directory;
 pub mod engine;
@@ -43,6 +44,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use aigaq_proto::RecorderId;
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
+pub use copied::{PutBack, Snapshot};
 pub use directory::Directory;
 pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
@@ -140,6 +142,8 @@ struct Inner {
     last_commit: AtomicU64,
     footage_floor: AtomicU32,
     dropped_floor: AtomicU32,
+    /// What expires before this day lost its keys before the store was put back.
+    keys_floor: AtomicU32,
     trail: trail::Trail,
     feed: feed::Feed,
     revoked: revoked::Set,
@@ -200,6 +204,7 @@ impl Store {
             last_commit: AtomicU64::new(0),
             footage_floor: AtomicU32::new(0),
             dropped_floor: AtomicU32::new(0),
+            keys_floor: AtomicU32::new(0),
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),
@@ -259,6 +264,7 @@ impl Store {
         let last_commit = meta(keys::META_LAST_COMMIT)?.map_or(Ok(0), |value| keys::read_u64(&value, "meta"))?;
         let floor = meta(keys::META_FOOTAGE_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
         let dropped = meta(keys::META_DROPPED_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
+        let keyless = meta(keys::META_KEYS_FLOOR)?.map_or(Ok(0), |value| keys::read_u32(&value, "meta"))?;
         let inner = Inner {
             engine,
             sealing,
@@ -268,6 +274,7 @@ impl Store {
             last_commit: AtomicU64::new(last_commit),
             footage_floor: AtomicU32::new(floor),
             dropped_floor: AtomicU32::new(dropped),
+            keys_floor: AtomicU32::new(keyless),
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
             revoked: revoked::Set::default(),

@@ -3,6 +3,7 @@
 
 mod access;
 mod audit;
+mod copied;
 mod feed;
 mod field;
 mod index;
@@ -21,6 +22,7 @@ use crate::error::{Context, Error, Kind, Result};
 
 pub use access::{AccountRecord, Class, ClassRecord, Grant, Role, Secret, SessionRecord};
 pub use audit::{AuditRecord, Event, LeafRecord};
+pub use copied::RestoreRecord;
 pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,

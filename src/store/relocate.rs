@@ -133,13 +133,13 @@ impl Store {
         if let Some(ring) = self.inner.sealing.sealing() {
             // May wait for a KMS, which the writer never does.
             let days: BTreeSet<u32> = moves.iter().map(|wanted| wanted.until_day).collect();
-            days.into_iter().try_for_each(|day| ring.prepare(day.max(self.footage_floor())))?;
+            days.into_iter().try_for_each(|day| ring.prepare(day.max(self.first_open_day())))?;
         }
         let _writing = self.writing();
         let commit = self.next_commit();
         let (mut bodies, mut batch) = (Vec::with_capacity(read.len()), Batch::default());
         for (index, (wanted, from, bytes, stored)) in (0_u32..).zip(read) {
-            let day = wanted.until_day.max(self.footage_floor());
+            let day = wanted.until_day.max(self.first_open_day());
             if day <= from.day {
                 continue;
             }

@@ -225,6 +225,17 @@ impl Store {
         self.inner.footage_floor.load(Ordering::Acquire)
     }
 
+    /// The first expiry day that new footage may be given.
+    pub(super) fn first_open_day(&self) -> u32 {
+        self.footage_floor().max(self.keys_floor())
+    }
+
+    /// The first expiry day whose keys were not destroyed before the store was put back from a copy that still had their footage.
+    #[must_use]
+    pub fn keys_floor(&self) -> u32 {
+        self.inner.keys_floor.load(Ordering::Acquire)
+    }
+
     /// The first expiry day whose footage is not gone.
     #[must_use]
     pub fn dropped_floor(&self) -> u32 {

@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use aigaq_proto::{Digest, RecorderId};
@@ -51,13 +51,13 @@ impl Sealing {
 
     /// Of the store in `dir`, whose keys lie beside it.
     pub(super) fn open(dir: &Path, settings: &seal::Settings) -> Result<Self> {
-        let ring = Ring::open(&dir.with_file_name(seal::DIR), settings)?;
+        let ring = Ring::open(&keys_of(dir, settings), settings)?;
         Ok(Self { ring: Some(ring), on: settings.footage })
     }
 
     /// The same for reading.
     pub(super) fn open_read_only(dir: &Path, settings: &seal::Settings) -> Result<Self> {
-        let ring = Ring::open_read_only(&dir.with_file_name(seal::DIR), settings)?;
+        let ring = Ring::open_read_only(&keys_of(dir, settings), settings)?;
         Ok(Self { ring: Some(ring), on: false })
     }
 
@@ -147,6 +147,11 @@ impl Store {
         key.map(|key| key.is_some())
     }
 
+    /// Whether there are keys at all: without them nothing that is sealed can be read.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.inner.sealing.ring.is_some()
+    }
+
     /// Opens every key, for the offline check.
     ///
     /// # Errors
@@ -155,6 +160,11 @@ impl Store {
         let ring = self.inner.sealing.ring.as_ref();
         ring.map_or(Ok(seal::Counts::default()), |ring| ring.check(self.dropped_floor(), on_problem))
     }
+}
+
+/// Where the keys of the store in `dir` lie.
+fn keys_of(dir: &Path, settings: &seal::Settings) -> PathBuf {
+    settings.dir.clone().unwrap_or_else(|| dir.with_file_name(seal::DIR))
 }
 
 /// Neighbours in parts of about `bytes` each.

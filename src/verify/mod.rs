@@ -21,7 +21,7 @@ mod zip;
 
 use std::path::Path;
 
-pub use report::{Basis, Fault, FileFinding, RecorderReport, Report, TimeStamp};
+pub use report::{Basis, Ended, Fault, FileFinding, RecorderReport, Report, TimeStamp};
 pub use trust::Trust;
 
 use crate::error::Result;

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::signature::PublicKey;
+use aigaq_proto::succession::{self, Succession};
 use aigaq_proto::verdict::Verdict;
 use aigaq_proto::{Digest, Micros, RecorderId};
 use aws_lc_rs::digest;
@@ -16,7 +17,7 @@ use super::chain::{Chain, Tree, Walker};
 use super::files::{Files, SMALL_BYTES_MAX};
 use super::hashing::{Hasher, finished};
 use super::lines::{Stream, document};
-use super::report::{Basis, Fault, RecorderReport, Report};
+use super::report::{Basis, Ended, Fault, RecorderReport, Report};
 use super::source::{Section, Source, unreadable};
 use super::stamps;
 use super::trust::Trust;
@@ -39,7 +40,8 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
     let mut files = Files::new(std::mem::take(&mut manifest.files), source)?;
     signature(source, &text, &manifest, trust, &mut files)?;
     sums(source, &finished(&text), &mut files)?;
-    let (tree, cosignatures) = tree(source, &manifest, trust, &mut files)?;
+    let ended = ended(source, &manifest, &mut files)?;
+    let (tree, cosignatures) = tree(source, &manifest, &ended, trust, &mut files)?;
     let timestamps = match LogKey::parse(&manifest.log) {
         Ok(log) => stamps::check(source, &mut files, &log, tree, trust)?,
         Err(_) => Vec::new(),
@@ -74,6 +76,7 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
         from: manifest.requested.from,
         to: manifest.requested.to,
         log: manifest.log,
+        ended: ended.into_iter().map(of_ended).collect(),
         cosignatures,
         quorum: trust.map_or(0, |trust| trust.quorum),
         bytes: source.bytes(),
@@ -159,10 +162,28 @@ fn sums(source: &Source, manifest: &Digest, files: &mut Files) -> Result<()> {
     Ok(())
 }
 
+/// The logs that ended before that of the bundle; none where what says so does not hold, or leads elsewhere.
+fn ended(source: &Source, manifest: &Manifest, files: &mut Files) -> Result<Vec<Succession>> {
+    let Some(notes) = files.small_if_there(source, bundle::SUCCESSION)? else { return Ok(Vec::new()) };
+    let notes = String::from_utf8_lossy(&notes).into_owned();
+    let all = succession::read(&notes).unwrap_or_default();
+    if all.last().is_some_and(|newest| newest.next.as_str() == manifest.log) {
+        return Ok(all);
+    }
+    files.faults.add(bundle::SUCCESSION, Fault::BadSignature);
+    Ok(Vec::new())
+}
+
+fn of_ended(one: Succession) -> Ended {
+    let Succession { old, size: entries, at, reason, .. } = one;
+    Ended { log: old.as_str().to_owned(), entries, at, reason }
+}
+
 /// The tree that proofs lead to, and how many witnesses that count have signed it.
 fn tree(
     source: &Source,
     manifest: &Manifest,
+    ended: &[Succession],
     trust: Option<&Trust>,
     files: &mut Files,
 ) -> Result<(Option<Tree>, usize)> {
@@ -171,7 +192,9 @@ fn tree(
     if told != manifest.log {
         files.faults.add(bundle::LOG_KEY, Fault::Contradicts);
     }
-    if trust.is_some_and(|trust| !trust.logs.iter().any(|log| log.as_str() == manifest.log)) {
+    // Whoever trusts a log that ended trusts the one that it named.
+    let is_trusted = |log: &LogKey| log.as_str() == manifest.log || ended.iter().any(|one| one.old == *log);
+    if trust.is_some_and(|trust| !trust.logs.iter().any(is_trusted)) {
         files.faults.add(bundle::LOG_KEY, Fault::NotTrusted);
     }
     let keys = [&manifest.log, &told].map(|key| LogKey::parse(key).ok());

@@ -112,6 +112,19 @@ pub struct TimeStamp {
     pub because: Option<&'static str>,
 }
 
+/// A log that ended before the log of the bundle, which has its first entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ended {
+    /// Its key.
+    pub log: String,
+    /// How many of its entries go on.
+    pub entries: u64,
+    /// When it ended, by its own word.
+    pub at: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -127,6 +140,8 @@ pub struct Report {
     pub to: String,
     /// The log.
     pub log: String,
+    /// The logs that it came after, oldest first.
+    pub ended: Vec<Ended>,
     /// Witnesses that count and have signed the checkpoint.
     pub cosignatures: usize,
     /// How many must have.
@@ -172,6 +187,10 @@ impl Report {
         let _ = writeln!(text, "{}: export {export}, {from} .. {to}", self.verdict);
         if self.quorum > 0 {
             let _ = writeln!(text, "witnesses: {} of {} that are needed", self.cosignatures, self.quorum);
+        }
+        for Ended { log, entries, at, reason } in &self.ended {
+            let (log, at, reason) = (shown(log), shown(at), shown(reason));
+            let _ = writeln!(text, "log: {log} ended with {entries} entries at {at}, and this one goes on: {reason}");
         }
         for one in &self.timestamps {
             let trusted = match (one.trusted, one.because) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::rig::{Rig, at};
 
 /// Every route there is. A new one belongs here and in the document.
-const ROUTES: [&str; 51] = [
+const ROUTES: [&str; 52] = [
     "/v1/accounts",
     "/v1/assignments",
     "/v1/audit",
@@ -23,6 +23,7 @@ const ROUTES: [&str; 51] = [
     "/v1/holds/{id}/release",
     "/v1/log/checkpoint",
     "/v1/log/key",
+    "/v1/log/succession",
     "/v1/log/proof/{recorder}/{sequence}",
     "/v1/log/tile/{path}",
     "/v1/log/timestamps/{size}",

@@ -108,6 +108,7 @@ const TABLE: &[Row] = &[
     ("end_session", Method::DELETE, "/v1/sessions/{S}", None, "d", Own),
     ("log_checkpoint", Method::GET, "/v1/log/checkpoint", None, "", Public),
     ("log_key", Method::GET, "/v1/log/key", None, "", Public),
+    ("log_succession", Method::GET, "/v1/log/succession", None, "", Public),
     ("log_timestamp", Method::GET, "/v1/log/timestamps/1", None, "", Public),
     ("log_proof", Method::GET, "/v1/log/proof/{R}/0", None, "", Public),
     ("log_tile", Method::GET, "/v1/log/tile/0/000.p/1", None, "", Public),

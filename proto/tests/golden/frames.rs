@@ -3,7 +3,7 @@
 use aigaq_proto::frame::Control;
 use aigaq_proto::message::{
     Advice, Cancel, ChainEnd, Claim, Drain, Hello, Progress, Refusal, RefusalReason, Request, SpoolSummary, Status,
-    Unclaimed, Welcome,
+    Succession, Unclaimed, Welcome,
 };
 use aigaq_proto::{Digest, SequenceRange};
 use serde_json::{Value, json};
@@ -68,6 +68,7 @@ pub fn frames() -> Vec<(String, Control)> {
         ("unclaimed".to_owned(), Control::Unclaimed(Unclaimed { sequences: vec![range(2, 2), range(6, 8)] })),
         ("cancel".to_owned(), Control::Cancel(Cancel { id: 1 })),
         ("drain".to_owned(), Control::Drain(Drain { reconnect_after_ms: 4_217 })),
+        ("succession".to_owned(), Control::Succession(Succession { notes: "aigaq succession v1\n".to_owned() })),
         ("a type that may be skipped".to_owned(), Control::Ignorable(0x80)),
     ];
     let advice = |reason| match reason {
@@ -161,6 +162,7 @@ fn fields_json(frame: &Control) -> Value {
         Control::Unclaimed(unclaimed) => json!({ "sequences": ranges_json(&unclaimed.sequences) }),
         Control::Cancel(cancel) => json!({ "id": cancel.id }),
         Control::Drain(drain) => json!({ "reconnect_after_ms": drain.reconnect_after_ms }),
+        Control::Succession(succession) => json!({ "notes": succession.notes }),
         Control::Ignorable(kind) => json!({ "type": kind }),
     }
 }

@@ -187,6 +187,6 @@ impl Witnesses {
 #[must_use]
 pub fn refusal(contradiction: &str) -> String {
     format!(
-        "no footage is taken in: {contradiction}; restore a newer copy, or give the log a new identity (deploy/README.md, \"After a restore\")"
+        "no footage is taken in: {contradiction}; restore a newer copy, or end the log and begin its successor: aigaq log succeed (deploy/README.md, \"After a restore\")"
     )
 }

@@ -69,21 +69,12 @@ impl Peer {
     async fn compare_with(&self, text: &str) -> Result<u64, Failure> {
         let (size, root) = self.reader.key().open(text).map_err(|_| Failure::Invalid)?;
         let reader = self.reader.clone();
-        let ours = blocking(move || {
-            let ours = reader.size()?;
-            Ok((ours, if size <= ours { Some(reader.root(size)?) } else { None }))
-        });
-        let (ours, ours_then) = ours.await.map_err(|error| Failure::Own(error.to_string()))?;
-        let witness = self.key.name();
-        let contradiction = match ours_then {
-            Some(then) if then == root => return Ok(size),
-            Some(_) => {
-                format!("witness {witness} shows that this log signed other {size} first entries than the store has")
-            }
-            None => format!("witness {witness} shows that this log signed {size} entries, the store has {ours}"),
-        };
-        tracing::error!("{}", super::refusal(&contradiction));
-        self.reader.witnessed().contradict(&contradiction);
+        let who = format!("witness {}", self.key.name());
+        let shown = blocking(move || reader.show(&who, size, root));
+        if shown.await.map_err(|error| Failure::Own(error.to_string()))? {
+            return Ok(size);
+        }
+        let contradiction = self.reader.witnessed().contradiction().unwrap_or_default().to_owned();
         Err(Failure::Conflict(contradiction))
     }
 

@@ -7,10 +7,11 @@ pub mod memory;
 pub mod rocks;
 
 use std::ops::Range;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::store::records::FootageKey;
 
 /// The column families of the ledger. The names are those on disk; keys are encoded in `store/keys.rs` alone.
@@ -300,6 +301,31 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`Kind::Fatal`](crate::error::Kind::Fatal) then.
     fn healthy(&self) -> Result<()>;
+
+    /// Writes out what waits in memory, so that a snapshot right after it is quick.
+    ///
+    /// # Errors
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when it could not.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts everything that is durable into a directory of its own, in files that nobody changes any more, and tells where that is; the
+    /// one before goes. No commit with bodies may be under way, or its batch may be there without them.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for an engine without files; as [`Engine::commit`].
+    fn snapshot(&self) -> Result<PathBuf> {
+        Err(Error::new(Kind::Invalid, "this engine has no files to take a snapshot of"))
+    }
+
+    /// Takes the snapshot away.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when it stays; the next snapshot and the next start try again.
+    fn drop_snapshot(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Writes out what a clean stop should leave tidy. Correctness never needs it.
     ///

@@ -10,6 +10,7 @@
 mod frames;
 mod options;
 mod removal;
+mod snapshot;
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -61,6 +62,7 @@ impl Rocks {
         create_durable(dir)?;
         frames::check_dir(dir)?;
         refuse_other_format(dir)?;
+        snapshot::remove(dir)?;
         let staging = dir.join(STAGING);
         let db = DB::open_cf_descriptors(&options::database(settings)?, dir, options::families(settings)?)
             .map_err(|error| open_error(&error))?;
@@ -81,6 +83,19 @@ impl Rocks {
         let lock = lock.context(Kind::NotFound, format!("no store in {}", dir.display()))?;
         fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive)
             .context(Kind::Busy, "another process has the store open")?;
+        Self::reading(dir, settings, lock)
+    }
+
+    /// Opens a copy of a database that no process has open, without taking its lock: it may lie on what cannot be written. Writes nothing.
+    ///
+    /// # Errors
+    /// As [`Rocks::open_read_only`].
+    pub fn open_copy(dir: &Path, settings: &Settings) -> Result<Self> {
+        let reading = File::open(dir).context(Kind::NotFound, format!("no store in {}", dir.display()))?;
+        Self::reading(dir, settings, reading)
+    }
+
+    fn reading(dir: &Path, settings: &Settings, lock: File) -> Result<Self> {
         frames::check_dir(dir)?;
         refuse_other_format(dir)?;
         let db =
@@ -177,6 +192,16 @@ impl Rocks {
 
     fn footage_families(&self) -> Result<[&ColumnFamily; 2]> {
         Ok([self.handle(options::FOOTAGE)?, self.handle(options::TRICKLE)?])
+    }
+
+    /// Writes every family's memory out.
+    fn flush(&self) -> Result<()> {
+        let mut families = self.footage_families()?.to_vec();
+        for family in Family::ALL {
+            families.push(self.handle(family.name())?);
+        }
+        let flushed = self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &FlushOptions::default());
+        flushed.map_err(|error| self.poisoned("cannot flush", error))
     }
 
     fn family_bodies(&self, name: &str) -> Box<dyn Iterator<Item = Result<(FootageKey, Bytes)>> + '_> {
@@ -289,14 +314,22 @@ impl Engine for Rocks {
         if self.reading.is_some() {
             return Ok(());
         }
-        let mut families = self.footage_families()?.to_vec();
-        for family in Family::ALL {
-            families.push(self.handle(family.name())?);
-        }
-        let failed = |error| self.poisoned("cannot flush", error);
-        self.db.flush_cfs_opt(&families.iter().collect::<Vec<_>>(), &FlushOptions::default()).map_err(failed)?;
-        self.db.flush_wal(true).map_err(failed)?;
+        self.flush()?;
+        self.db.flush_wal(true).map_err(|error| self.poisoned("cannot flush", error))?;
         self.healthy()
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.healthy()?;
+        self.flush()
+    }
+
+    fn snapshot(&self) -> Result<PathBuf> {
+        self.checkpoint()
+    }
+
+    fn drop_snapshot(&self) -> Result<()> {
+        snapshot::remove(&self.dir)
     }
 }
 

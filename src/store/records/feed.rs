@@ -73,12 +73,17 @@ pub enum Occurrence {
         /// Which operator.
         by: String,
     },
+    /// A recorder holds a receipt for a link that the server does not have: it was put back to an older copy.
+    Forgotten {
+        /// The link.
+        sequence: Sequence,
+    },
 }
 
 impl Occurrence {
     /// The names of all kinds.
-    pub const NAMES: [&str; 8] =
-        ["started", "connected", "disconnected", "dark", "light", "mark", "fork", "quarantine"];
+    pub const NAMES: [&str; 9] =
+        ["started", "connected", "disconnected", "dark", "light", "mark", "fork", "quarantine", "forgotten"];
 
     /// The name of its kind.
     #[must_use]
@@ -92,6 +97,7 @@ impl Occurrence {
             Self::Mark { .. } | Self::OperatorMark { .. } => "mark",
             Self::Fork { .. } => "fork",
             Self::Quarantined { .. } => "quarantine",
+            Self::Forgotten { .. } => "forgotten",
         }
     }
 }

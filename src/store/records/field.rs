@@ -28,6 +28,11 @@ pub struct AnnouncementRecord {
     pub reserved: Option<Sequence>,
     /// Sequences that were refused for ever, rising; at most `RANGES_MAX` ranges, the newest.
     pub refused: Vec<SequenceRange>,
+    /// Sequences that were receipted before the server was put back to an older copy and did not come again, as far as it can be told;
+    /// rising, at most `RANGES_MAX` ranges, the newest.
+    pub forgotten: Vec<SequenceRange>,
+    /// Index in the log of the newest receipt that showed it.
+    pub forgotten_by: Option<u64>,
 }
 
 /// Where a request for a range stands.
