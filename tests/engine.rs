@@ -26,7 +26,7 @@ struct Rig {
 
 enum Home {
     Memory(Memory),
-    Disk(TempDir, Settings),
+    Disk(TempDir, Box<Settings>),
 }
 
 fn settings(ingest_bytes_min: usize) -> Settings {
@@ -47,7 +47,7 @@ impl Rig {
     fn disk(name: &'static str, ingest_bytes_min: usize) -> Self {
         let (dir, settings) = (tempfile::tempdir().unwrap(), settings(ingest_bytes_min));
         let engine = Arc::new(Rocks::open(dir.path(), &settings).unwrap());
-        Self { name, engine, home: Home::Disk(dir, settings) }
+        Self { name, engine, home: Home::Disk(dir, Box::new(settings)) }
     }
 
     fn all() -> [Self; 4] {
