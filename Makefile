@@ -7,6 +7,8 @@ SOAK_SECONDS ?= 600
 SOAK_RECORDERS ?= 100
 CRASH_ROUNDS ?= 1000
 FLIPS ?= 20
+MUTATIONS ?= 100000
+BUNDLE_GB ?= 4
 
 .PHONY: demo test bench soak campaign fuzz fmt lint setup
 
@@ -23,10 +25,12 @@ soak: setup ## many recorders for a long time
 	$(CARGO) run --release -- load --recorders $(SOAK_RECORDERS) --seconds $(SOAK_SECONDS) --rate 125000 --length 2 \
 		--ramp 20 --loss 2 --storm 60 --marks 30 --backlog 10 --backlog-seconds 300
 
-campaign: setup ## what takes too long for every change: bad networks, kills and flips by the thousand
+campaign: setup ## what takes too long for every change: bad networks, kills, flips and changed bundles by the thousand
 	$(CARGO) test --release --test campaign -- --nocapture --test-threads 1
 	AIGAQ_CRASH_ROUNDS=$(CRASH_ROUNDS) $(CARGO) test --release --test crash --test recorder_crash -- --nocapture
-	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips --test export flipped_bit -- --nocapture
+	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips --test export --test api flipped_bit -- --nocapture
+	AIGAQ_MUTATIONS=$(MUTATIONS) AIGAQ_BUNDLE_GB=$(BUNDLE_GB) \
+		$(CARGO) test --release --test hostile_bundles -- --nocapture --test-threads 1 whatever_is_changed large_bundle
 
 fuzz: setup ## every decoder for a minute each; a stable compiler is enough
 	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked

@@ -3,7 +3,7 @@
 # clang and libclang compile RocksDB and its bindings; in the tests ffmpeg makes and reads footage, GStreamer is the camera, and
 # curl and openssl enrol.
 # With --ci also promtool, which checks metrics and alert rules; its package brings the service prometheus along; and npm, with which a
-# test gets an OpenID provider to sign in with.
+# test gets an OpenID provider to sign in with; and Python's cryptography, with which a second verifier reads bundles.
 set -eu
 
 fail() {
@@ -27,6 +27,10 @@ need openssl openssl
 need pkg-config pkg-config
 [ "${1:-}" = "--ci" ] && need promtool prometheus
 [ "${1:-}" = "--ci" ] && need npm npm
+[ "${1:-}" = "--ci" ] && need python3 python3
+if [ "${1:-}" = "--ci" ] && ! /usr/bin/python3 -c 'import cryptography, tomllib' 2>/dev/null; then
+    missing="$missing python3-cryptography"
+fi
 if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* >/dev/null 2>&1; then
     missing="$missing libclang-dev"
 fi

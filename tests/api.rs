@@ -18,6 +18,8 @@ mod exports;
 mod field;
 #[path = "api/footage.rs"]
 mod footage;
+#[path = "api/lies.rs"]
+mod lies;
 #[path = "api/listener.rs"]
 mod listener;
 #[path = "api/log.rs"]
@@ -40,6 +42,8 @@ mod recordings;
 mod retention;
 #[path = "api/rig.rs"]
 mod rig;
+#[path = "support/second.rs"]
+mod second;
 #[path = "api/sign_in.rs"]
 mod sign_in;
 #[path = "api/slow.rs"]

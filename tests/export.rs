@@ -2,6 +2,8 @@
 //! sha256sum, openssl, ffmpeg.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+#[path = "support/second.rs"]
+mod second;
 mod support;
 
 use std::net::SocketAddr;
@@ -341,6 +343,79 @@ async fn an_exporter_that_changes_what_the_recorder_signed_or_the_log_has_is_fou
     for what in [What::BadSignature, What::Dropped] {
         assert!(judged.contains(&format!("{what:?}")), "{what:?} is not in {judged:?}");
     }
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_verifier_that_was_written_from_the_document_alone_says_the_same() {
+    let Some(python) = second::interpreter() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let footage = cut(&std::fs::read(source(home.path())).unwrap());
+    let site = Site::open(home).await;
+    let whole = site.record("whole", BEGIN, &footage, &[]).await;
+    let gapped = site.record("gapped", BEGIN, &footage, &[2]).await;
+    let bundle_of = async |recorders: &[&String]| {
+        let job = site.order(recorders).await;
+        site.unpacked(&site.ended(job["id"].as_str().unwrap()).await).await
+    };
+    let sound = bundle_of(&[&whole]).await;
+    assert_eq!(second::agree(python, &sound, None, "a whole one"), 0);
+    let (bundle, home) = (bundle_of(&[&whole, &gapped]).await, site.home.path());
+    let zip = bundle.with_extension("zip");
+    for path in [&bundle, &zip] {
+        assert_eq!(second::agree(python, path, None, "one with a gap"), 1);
+    }
+
+    let log = std::fs::read_to_string(bundle.join("log/key.txt")).unwrap();
+    std::fs::copy(bundle.join("verify/anchors.pem"), home.join("court.pem")).unwrap();
+    let witness = aigaq::witness::Key::load_or_create(home, Some("witness.example/1")).unwrap();
+    let court = home.join("court.toml");
+    let text = format!(
+        "logs = [{:?}]\nanchors = [\"court.pem\"]\nwitnesses = [{:?}]\nquorum = 0\n",
+        log.trim(),
+        witness.public().as_str()
+    );
+    std::fs::write(&court, &text).unwrap();
+    assert_eq!(second::agree(python, &zip, Some(&court), "a court that trusts"), 1);
+    std::fs::write(&court, text.replace("quorum = 0", "quorum = 1")).unwrap();
+    assert_eq!(second::agree(python, &zip, Some(&court), "a court that waits for a witness"), 2);
+    let other = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
+    std::fs::write(home.join("court.pem"), other.cert.pem()).unwrap();
+    assert_eq!(second::agree(python, &zip, Some(&court), "a court that trusts somebody else"), 3);
+
+    // What was not sealed again, in each kind of file; then what was.
+    let mut all = Vec::new();
+    files(&bundle, &mut all);
+    for path in &all {
+        let bytes = std::fs::read(path).unwrap();
+        let mut bad = bytes.clone();
+        let Some(last) = bad.len().checked_sub(9) else { continue };
+        bad[last] ^= 4;
+        std::fs::write(path, bad).unwrap();
+        let code = second::agree(python, &bundle, None, path.to_str().unwrap());
+        assert!(code == 3 || code == 5, "{}: {code}", path.display());
+        std::fs::write(path, bytes).unwrap();
+    }
+    let key = home.join("data").join("export.key");
+    let chain = bundle.join(format!("chain/{whole}.jsonl"));
+    let sound = std::fs::read_to_string(&chain).unwrap();
+    let lines: Vec<&str> = sound.lines().collect();
+    let without = [&lines[..3], &lines[4..]].concat().join("\n") + "\n";
+    for (what, text) in [
+        ("a line is gone", without),
+        ("another time of arrival", sound.replacen("\"received_at\":1", "\"received_at\":2", 1)),
+        ("another offset", sound.replacen("\"offset\":0", "\"offset\":1", 1)),
+        ("lines in another order", [&lines[..2], &[lines[3], lines[2]], &lines[4..]].concat().join("\n")),
+        ("a line twice", [&lines[..2], &lines[1..]].concat().join("\n")),
+    ] {
+        std::fs::write(&chain, text).unwrap();
+        reseal(&bundle, &key);
+        second::agree(python, &bundle, None, what);
+    }
+    std::fs::write(&chain, &sound).unwrap();
+    let short = std::fs::read(&zip).unwrap();
+    std::fs::write(&zip, &short[..short.len() - 1]).unwrap();
+    assert_eq!(second::agree(python, &zip, None, "a ZIP that was cut"), 5);
     site.stop().await;
 }
 

@@ -4,12 +4,16 @@
 #[path = "support/bundle.rs"]
 mod bundle;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use aigaq::verify::{Fault, Report, verify};
 use aigaq_proto::verdict::{Verdict, What};
 use bundle::{Made, Stored, Wanted, Zip, make};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
 /// What the verifier may have of memory beside its own code: 64 MiB.
 const MEMORY_KIB: u32 = 64 * 1024;
@@ -45,13 +49,22 @@ fn found(report: &Report, path: &str, fault: Fault) {
 #[test]
 fn a_large_bundle_and_one_of_many_links_are_verified_in_64_mib() {
     let home = tempfile::tempdir().unwrap();
-    for (name, segments, segment_bytes, recording) in [("large", 300, 1 << 20, 100), ("long", 100_000, 16, 60)] {
+    // A longer campaign says how many gigabytes.
+    let gigabytes: u64 = number_of("AIGAQ_BUNDLE_GB").unwrap_or(0);
+    let large = 300.max(gigabytes * 1_024);
+    for (name, segments, segment_bytes, recording) in [("large", large, 1 << 20, 100), ("long", 100_000, 16, 60)] {
         let made = make(&home.path().join(name), &Wanted { segments, segment_bytes, recording });
         for path in [made.zip(), made.dir.clone()] {
+            let begun = Instant::now();
             let (code, said) = limited(&path);
             assert_eq!(code, Some(0), "{name}: {said}");
+            println!("{name}, {segments} segments of {segment_bytes} bytes: {:?} in {MEMORY_KIB} KiB", begun.elapsed());
         }
     }
+}
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }
 
 #[test]
@@ -266,4 +279,161 @@ fn what_changes_while_it_is_read_is_noticed() {
     made.write("manifest.json", manifest.replacen("\"bytes\":16,", "\"bytes\":17,", 1).as_bytes());
     made.sign();
     found(&verify(&made.dir, None).unwrap(), "gaps.json", Fault::Altered);
+}
+
+/// The files that a manifest does not name.
+const UNNAMED: [&str; 3] = [aigaq::bundle::MANIFEST, aigaq::bundle::SUMS, aigaq::bundle::SIGNATURE];
+/// Set in the process that is measured.
+const ALONE: &str = "AIGAQ_TEST_ALONE";
+/// What no answer may take longer than.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes and texts that have a meaning somewhere: in tables, in numbers, in JSON, in notes.
+const TELLING: [&[u8]; 26] = [
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\xff\xff\xff\xff\xff\xff\xff\x7f",
+    b"PK\x01\x02",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"PK\x06\x06",
+    b"PK\x06\x07",
+    b"\n",
+    b"\n\n",
+    b"\0",
+    b"\"",
+    b"[[[[[[[[[[[[[[[[",
+    b"{\"a\":",
+    b"}",
+    b"]",
+    b",",
+    b"null",
+    b"-1",
+    b"18446744073709551615",
+    b"99999999999999999999999999",
+    b"1e309",
+    b"../../etc/passwd",
+    b"-----BEGIN CERTIFICATE-----",
+    b"\xe2\x80\x94 ",
+];
+
+/// Changes bytes as somebody would who wants the worst, and has patience.
+fn mutate(bytes: &mut Vec<u8>, random: &mut StdRng) {
+    for _ in 0..random.random_range(1..6) {
+        if bytes.is_empty() {
+            bytes.extend_from_slice(TELLING[random.random_range(0..TELLING.len())]);
+            continue;
+        }
+        // The end of a ZIP and the beginning of a document matter most.
+        let at = match random.random_range(0..4) {
+            0 => bytes.len() - 1 - random.random_range(0..bytes.len().min(400)),
+            1 => random.random_range(0..bytes.len().min(400)),
+            _ => random.random_range(0..bytes.len()),
+        };
+        let end = (at + random.random_range(1..64)).min(bytes.len());
+        match random.random_range(0..8) {
+            0 => bytes[at] ^= 1 << random.random_range(0..8),
+            1 => bytes[at] = random.random(),
+            2 => drop(bytes.drain(at..end)),
+            3 => bytes.truncate(at),
+            4 => {
+                let part = bytes[at..end].to_vec();
+                let to = random.random_range(0..=bytes.len());
+                drop(bytes.splice(to..to, part));
+            }
+            5 => {
+                let telling = TELLING[random.random_range(0..TELLING.len())];
+                let over = (at + telling.len()).min(bytes.len());
+                drop(bytes.splice(at..over, telling.iter().copied()));
+            }
+            6 => {
+                let telling = TELLING[random.random_range(0..TELLING.len())];
+                drop(bytes.splice(at..at, telling.iter().copied()));
+            }
+            _ => {
+                let part = bytes[at..end].to_vec();
+                let times = random.random_range(2..200);
+                drop(bytes.splice(end..end, part.repeat(times)));
+            }
+        }
+    }
+}
+
+/// What the process had of memory at the most since it was asked last, KiB.
+fn most_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let most = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    most
+}
+
+/// Verifies what came of a change; whether it could be read. Panics if the verifier does, or takes too long.
+#[track_caller]
+fn answers(path: &Path, what: &str) -> bool {
+    let begun = Instant::now();
+    let answer = catch_unwind(AssertUnwindSafe(|| verify(path, None)));
+    let answer = answer.unwrap_or_else(|_| panic!("{what}: the verifier panics"));
+    assert!(begun.elapsed() < DEADLINE, "{what}: {:?}", begun.elapsed());
+    answer.is_ok()
+}
+
+#[test]
+fn whatever_is_changed_in_a_bundle_the_verifier_answers_soon_and_in_bounded_memory() {
+    // In a process of its own: what others have of memory is not the verifier's.
+    if std::env::var_os(ALONE).is_none() {
+        let name = "whatever_is_changed_in_a_bundle_the_verifier_answers_soon_and_in_bounded_memory";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let ran = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+        let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(ran.status.success() && said[0].contains("1 passed"), "{}{}", said[0], said[1]);
+        return println!("{}", said[0]);
+    }
+    let rounds = number_of("AIGAQ_MUTATIONS").unwrap_or(400);
+    let (home, made) = small();
+    let zip = std::fs::read(made.zip()).unwrap();
+    let paths = bundle::paths(&made.dir);
+    let sound_all: Vec<Vec<u8>> = paths.iter().map(|path| made.read(path)).collect();
+    let seed = number_of("AIGAQ_SEED").unwrap_or(29);
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut read, mut refused) = (0, 0);
+    let before = most_memory_kib();
+    for round in 0..rounds {
+        let what = format!("round {round} of seed {seed}");
+        let is_read = if round % 2 == 0 {
+            let mut bytes = zip.clone();
+            mutate(&mut bytes, &mut random);
+            let path = home.path().join("mutated.zip");
+            std::fs::write(&path, bytes).unwrap();
+            answers(&path, &what)
+        } else {
+            // A document, sealed again, so that what it says is looked at.
+            let at = random.random_range(0..paths.len());
+            let path = &paths[at];
+            let mut bytes = sound_all[at].clone();
+            mutate(&mut bytes, &mut random);
+            made.write(path, &bytes);
+            if !UNNAMED.contains(&path.as_str()) {
+                made.seal();
+            } else if path == aigaq::bundle::MANIFEST {
+                made.sign();
+            }
+            let is_read = answers(&made.dir, &format!("{what}, in {path}"));
+            // Sealing changes three files; the one that was changed is put back, and they are as they were.
+            for (path, sound) in paths.iter().zip(&sound_all) {
+                if *path == paths[at] || UNNAMED.contains(&path.as_str()) {
+                    made.write(path, sound);
+                }
+            }
+            is_read
+        };
+        if is_read { read += 1 } else { refused += 1 }
+    }
+    let most = most_memory_kib();
+    println!(
+        "{rounds} mutated bundles: {read} were judged, {refused} could not be read; {before} KiB, then {most} KiB at the most"
+    );
+    assert!(most < before + u64::from(MEMORY_KIB), "{before} KiB, then {most} KiB");
+    assert!(read > rounds / 10 && refused > rounds / 10, "{read} {refused}");
 }

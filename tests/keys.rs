@@ -95,6 +95,25 @@ impl Site {
         });
     }
 
+    /// Asks over the API that the key of a day be destroyed.
+    fn ask_destruction(&self, server: &ServerProcess, day: &str) {
+        let body = serde_json::json!({ "recorder": self.identity.id.to_string(), "day": day, "reason": "order 17/26" });
+        self.runtime.block_on(async {
+            let url = format!("http://{}/v1/destructions", server.api);
+            let answer = reqwest::Client::new().post(url).bearer_auth(server.token()).json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+        });
+    }
+
+    /// Takes that back; the status.
+    fn withdraw(&self, server: &ServerProcess, day: &str) -> u16 {
+        self.runtime.block_on(async {
+            let url = format!("http://{}/v1/destructions/{}-{day}", server.api, self.identity.id);
+            let answer = reqwest::Client::new().delete(url).bearer_auth(server.token()).send().await.unwrap();
+            answer.status().as_u16()
+        })
+    }
+
     /// The day on which the footage expires, as the command line takes it.
     fn day(&self) -> String {
         let (_, out, _) =
@@ -178,6 +197,7 @@ fn an_operator_destroys_a_key_and_exchanges_the_master_key() {
     copy(&site.data(), &held);
     let server = ServerProcess::start(&held).unwrap();
     site.hold(&server);
+    site.ask_destruction(&server, &day);
     assert!(server.terminate().success());
     let in_held = held.to_str().unwrap();
     let refused =
@@ -185,14 +205,22 @@ fn an_operator_destroys_a_key_and_exchanges_the_master_key() {
     assert!(refused.0.code() == Some(1) && refused.2.contains("hold 1 covers what it seals"), "{}", refused.2);
 
     let (status, out, err) = destroy(&day);
-    assert!(status.success(), "{out}{err}");
-    assert!(out.contains("3 links"), "{out}");
+    assert!(status.success() && out.contains("another person confirms it"), "{out}{err}");
+    let (status, _, err) = destroy(&day);
+    assert!(status.code() == Some(1) && err.contains("another person"), "nobody does it alone: {err}");
+    let server = site.serve("");
+    assert_eq!(site.withdraw(&server, &day), 200);
+    site.ask_destruction(&server, &day);
+    assert!(server.terminate().success());
+    let (status, out, err) = destroy(&day);
+    assert!(status.success() && out.contains("3 links"), "{out}{err}");
     let (status, out, err) = aigaq(&["check", "--data", data]);
     assert!(status.success() && out.contains("3 destroyed"), "{out}{err}");
     let server = site.serve("");
     let (status, problem) = site.look(&server, 1);
     let problem = String::from_utf8(problem).unwrap();
-    assert!(status == 404 && problem.contains("destroyed with its key, by command line: order 17/26"), "{problem}");
+    assert!(status == 410 && problem.contains("destroyed with its key, by command line: order 17/26"), "{problem}");
+    assert!(problem.contains("/v1/audit/"), "and where it is proven: {problem}");
     assert!(server.terminate().success());
     // The other copy still has its key, and its master key is the new one.
     let server = ServerProcess::start(&held).unwrap();

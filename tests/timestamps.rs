@@ -412,3 +412,33 @@ async fn an_export_carries_its_stamps_and_the_verifier_says_who_gave_them() {
     assert!(site.server.terminate().success());
     site.stop.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stamp_whose_time_is_not_that_of_our_clock_is_refused_and_counted() {
+    use aigaq::log::{Identity, Log, StampMetrics, StampSettings, Stamps};
+    let home = tempfile::tempdir().unwrap();
+    let authority = Arc::new(Authority::make(home.path()));
+    let router = axum::Router::new().route("/tsr", post(serve)).with_state(authority);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/tsr", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    tokio::spawn(aigaq::http::serve(listener, router, None, stop.clone()));
+    let store = aigaq::store::Store::with_engine(Arc::new(aigaq::store::engine::memory::Memory::default())).unwrap();
+    let reader = Log::open(store, Identity::ephemeral().unwrap(), None).unwrap().reader();
+    let now = aigaq::Clock::system().now();
+    let (minute, hour) = (60_000_000, 3_600_000_000);
+    for (clock, result) in [(now + minute, "ok"), (now + hour, "time"), (now - hour, "time")] {
+        let registry = prometheus::Registry::new();
+        let metrics = StampMetrics::register(&registry).unwrap();
+        let (url, ca) = (url.parse().unwrap(), home.path().join("trusted.pem"));
+        let settings = StampSettings { url, interval: Duration::from_secs(1), ca };
+        let stamps = Stamps::new(settings, reader.clone(), aigaq::Clock::fixed(clock), metrics).unwrap();
+        stamps.stamp(0).await;
+        let counted: Vec<_> =
+            registry.gather().into_iter().filter(|one| one.name() == "aigaq_timestamps_total").collect();
+        let counts = counted[0].get_metric().iter().filter(|one| one.get_counter().get_value() > 0.0);
+        let results: Vec<_> = counts.map(|one| one.get_label()[0].value()).collect();
+        assert_eq!(results, [result], "a clock of {clock}, and it is {now}");
+    }
+    stop.cancel();
+}

@@ -85,12 +85,14 @@ pub enum What {
     Unsigned,
     /// It is not in a log that enough others have signed.
     NotYetWitnessed,
-    /// The link is not there, and nothing says why.
+    /// The link is not there, or its footage is not, and nothing says why.
     Dropped,
     /// The link is not there, and a later one states that it was lost on the device.
     LostOnDevice,
-    /// The payload was deleted when its time was over.
+    /// The payload was deleted when its time was over, or destroyed with its key, and the log has the statement that says so.
     Deleted,
+    /// The payload is said to be deleted, and nothing that the log has says so.
+    DeletionUnproved,
     /// The payload is not there, because what was stored is not what was received.
     Damaged,
     /// No signed link says what came after this one.
@@ -102,9 +104,12 @@ impl What {
     #[must_use]
     pub const fn weighs(self) -> Verdict {
         match self {
-            Self::Dropped | Self::LostOnDevice | Self::Deleted | Self::Damaged | Self::UnprovedTail => {
-                Verdict::AuthenticWithGaps
-            }
+            Self::Dropped
+            | Self::LostOnDevice
+            | Self::Deleted
+            | Self::DeletionUnproved
+            | Self::Damaged
+            | Self::UnprovedTail => Verdict::AuthenticWithGaps,
             Self::NotYetWitnessed => Verdict::Pending,
             Self::Unsigned => Verdict::Unsigned,
             _ => Verdict::NotAuthentic,
@@ -130,9 +135,10 @@ impl What {
             Self::Broken => "the link names another predecessor than the one that is there",
             Self::Unsigned => "there is no signature",
             Self::NotYetWitnessed => "not yet in a checkpoint that enough witnesses have signed",
-            Self::Dropped => "links are missing, and nothing says why",
+            Self::Dropped => "the link, or its payload, is missing, and nothing says why",
             Self::LostOnDevice => "links are missing; the recorder states that it lost them",
-            Self::Deleted => "the payload was deleted by policy",
+            Self::Deleted => "the payload was deleted, as a statement in the log says",
+            Self::DeletionUnproved => "the payload is said to be deleted, and no statement in the log says so",
             Self::Damaged => "the payload is not there: what was stored is damaged",
             Self::UnprovedTail => "nothing signed says what came after",
         }
@@ -164,8 +170,10 @@ pub enum Place {
 /// What is there of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// It was not asked for, or the link has none: nothing to check.
+    /// It was not asked for, or the link has none: nothing to check. Footage of the range that is judged is missed.
     Absent,
+    /// Whoever holds the link has it and has not looked at it now.
+    Unread,
     /// These bytes.
     Present {
         /// Their digest.
@@ -175,8 +183,10 @@ pub enum Payload {
         /// Whether they are whole boxes of ISO base media.
         boxes: bool,
     },
-    /// Deleted by policy.
+    /// Deleted, and the log has the statement that says so.
     Deleted,
+    /// Said to be deleted, without such a statement.
+    DeletionUnproved,
     /// Not there because it was damaged.
     Damaged,
 }
@@ -331,6 +341,11 @@ impl Judge {
         key
     }
 
+    /// Footage of the range is missing, which was said.
+    pub fn gap(&mut self) {
+        self.worst = self.worst.max(Verdict::AuthenticWithGaps);
+    }
+
     /// Something else that was found about a link.
     pub fn find(&mut self, sequence: Sequence, what: What) {
         self.find_run(sequence, sequence, what);
@@ -439,8 +454,15 @@ impl Judge {
 
     fn payload(&mut self, header: &LinkHeader, facts: &Facts<'_>) {
         match facts.payload {
-            Payload::Absent => {}
+            Payload::Absent => {
+                // Footage of the range that is neither there nor said to be gone was left out.
+                if facts.inside && matches!(header.content, Content::Media { .. }) {
+                    self.find(facts.sequence, What::Dropped);
+                }
+            }
+            Payload::Unread => {}
             Payload::Deleted => self.find(facts.sequence, What::Deleted),
+            Payload::DeletionUnproved => self.find(facts.sequence, What::DeletionUnproved),
             Payload::Damaged => self.find(facts.sequence, What::Damaged),
             Payload::Present { digest, length, boxes } => {
                 if digest != header.payload_digest {

@@ -18,7 +18,7 @@ pub enum Verb {
     Hold,
     /// Mark its footage.
     Mark,
-    /// Ask for the release of a hold, or confirm it.
+    /// Ask for the release of a hold or for the destruction of a key, or confirm it.
     Release,
     /// Order, list and give up exports of it.
     Export,

@@ -1,17 +1,33 @@
 //! What is said about the footage: gaps, positions, marks, custody. Times are RFC 3339 UTC: device clock, and `corrected` by the
 //! server's where the offset is known.
 
-use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
+use aigaq_proto::link::Fix;
+use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, Sequence};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::{base64, hashes, text};
+use super::line::Clock;
 
 /// Writes a time. A clock of a device may say anything: what lies beyond the year 9999 is written as its end.
 #[must_use]
 pub fn time(at: Micros) -> String {
     let time = i64::try_from(at).ok().and_then(|at| Timestamp::from_microsecond(at).ok()).unwrap_or(Timestamp::MAX);
     format!("{time:.6}")
+}
+
+/// Reads what [`time`] wrote, and nothing else.
+#[must_use]
+pub fn micros(text: &str) -> Option<Micros> {
+    let at = Micros::try_from(text.parse::<Timestamp>().ok()?.as_microsecond()).ok()?;
+    (time(at) == text).then_some(at)
+}
+
+/// Whether a link lies in a half-open range of device time, or reaches into it.
+#[must_use]
+pub fn touches(range: &std::ops::Range<Micros>, header: &LinkHeader) -> bool {
+    let end = header.captured_at.saturating_add(u64::from(header.duration_us));
+    header.captured_at < range.end && (header.captured_at >= range.start || end > range.start)
 }
 
 /// `gaps.json`.
@@ -72,7 +88,7 @@ pub struct Missing {
     pub cause: String,
 }
 
-/// An entry of `track/<recorder>.json`.
+/// An entry of `track/<recorder>.json`: a fix of a link that touches the range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// When.
@@ -95,7 +111,32 @@ pub struct Position {
     pub course_cdeg: Option<u16>,
 }
 
-/// An entry of `markers.json`.
+impl Position {
+    /// The positions that the link with this header states, in its order.
+    pub fn all(header: &LinkHeader, clock: Option<Clock>) -> impl Iterator<Item = Self> + '_ {
+        header.fixes.iter().map(move |fix| Self::of(header.captured_at, header.sequence, fix, clock))
+    }
+
+    fn of(captured_at: Micros, sequence: Sequence, fix: &Fix, clock: Option<Clock>) -> Self {
+        let at = captured_at.saturating_add(u64::from(fix.offset_ms).saturating_mul(1_000));
+        let degrees = |e7: i32| {
+            let (sign, e7) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
+            format!("{sign}{}.{:07}", e7 / 10_000_000, e7 % 10_000_000)
+        };
+        let known = |value: u16| (value != u16::MAX).then_some(value);
+        Self {
+            at: time(at),
+            corrected: clock.map(|clock| time(clock.corrected(at))),
+            sequence,
+            point: format!("POINT({} {})", degrees(fix.longitude_e7), degrees(fix.latitude_e7)),
+            accuracy_dm: known(fix.accuracy_dm),
+            speed_cms: known(fix.speed_cms),
+            course_cdeg: known(fix.course_cdeg),
+        }
+    }
+}
+
+/// An entry of `markers.json`: a `Mark` link that touches the range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// The recorder.
@@ -116,6 +157,24 @@ pub struct Marker {
     pub before_s: u16,
     /// How much after, seconds.
     pub after_s: u16,
+}
+
+impl Marker {
+    /// The mark that the link with this header is, if it is one.
+    #[must_use]
+    pub fn of(header: &LinkHeader, clock: Option<Clock>) -> Option<Self> {
+        let Content::Mark { category, note, before_s, after_s } = &header.content else { return None };
+        Some(Self {
+            recorder: header.recorder,
+            at: time(header.captured_at),
+            corrected: clock.map(|clock| time(clock.corrected(header.captured_at))),
+            sequence: header.sequence,
+            category: category.clone(),
+            note: note.clone(),
+            before_s: *before_s,
+            after_s: *after_s,
+        })
+    }
 }
 
 /// A line of `custody.jsonl`: an entry of the audit trail about these spans.

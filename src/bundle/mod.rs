@@ -4,21 +4,36 @@
 //! signed bytes count and the verifier compares the two.
 
 pub mod about;
+pub mod deletion;
 pub mod encoding;
+pub mod entry;
 pub mod line;
 pub mod manifest;
 
 /// `format` of the manifest.
 pub const FORMAT: &str = "aigaq-bundle/1";
 
+// The limits of BUNDLE.md: an exporter refuses what would go beyond them, and a verifier reads nothing beyond.
+
 /// Most files that a bundle has.
 pub const FILES_MAX: usize = 65_536;
+/// Longest path within a bundle, bytes.
+pub const PATH_BYTES_MAX: usize = 512;
 /// Most recorders that a bundle is about.
 pub const RECORDERS_MAX: usize = 256;
-/// Longest manifest, list of digests, and list of gaps, bytes each.
+/// Longest manifest, list of digests, list of gaps, and revocation list, bytes each.
 pub const DOCUMENT_BYTES_MAX: u64 = 12 << 20;
-/// Longest line, bytes: an initialisation segment in base64, and what belongs to it.
+/// Longest of the other files that are read as a whole, bytes: certificates, keys, checkpoints, proofs, time stamps.
+pub const SMALL_BYTES_MAX: u64 = 1 << 20;
+/// Longest line, and longest value of an array, bytes: an initialisation segment in base64, and what belongs to it.
 pub const LINE_BYTES_MAX: usize = 2 << 20;
+/// Most entries of the audit trail in a bundle.
+pub const CUSTODY_MAX: usize = 100_000;
+/// Most intervals of footage of one recorder, with a hole before each.
+pub const SPANS_MAX: usize = 65_536;
+
+/// How far apart segments may lie without a gap that is named, microseconds.
+pub const JITTER_US: u64 = 50_000;
 
 /// What this is, for people.
 pub const README: &str = "README.txt";
@@ -121,4 +136,41 @@ pub fn timestamp(size: u64) -> String {
 #[must_use]
 pub fn consistency(size: u64) -> String {
     format!("{TIMESTAMPS}{size}.consistency")
+}
+
+/// The most bytes of a file that is read as a whole; none for one that is gone through, however long it is.
+#[must_use]
+pub fn bytes_max(path: &str) -> Option<u64> {
+    let long = [MANIFEST, SUMS, GAPS].contains(&path) || path.starts_with(REVOCATION_LISTS);
+    let streamed = ["chain/", "media/", "forks/", "quarantine/", "track/"].iter().any(|dir| path.starts_with(dir));
+    match () {
+        () if long => Some(DOCUMENT_BYTES_MAX),
+        () if streamed || [MARKERS, CUSTODY, README, VERIFIER].contains(&path) => None,
+        () => Some(SMALL_BYTES_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_the_document_are_those_of_the_code() {
+        let document = include_str!("../../proto/BUNDLE.md");
+        for (name, value) in [
+            ("FILES_MAX", FILES_MAX as u64),
+            ("PATH_BYTES_MAX", PATH_BYTES_MAX as u64),
+            ("RECORDERS_MAX", RECORDERS_MAX as u64),
+            ("DOCUMENT_BYTES_MAX", DOCUMENT_BYTES_MAX),
+            ("SMALL_BYTES_MAX", SMALL_BYTES_MAX),
+            ("LINE_BYTES_MAX", LINE_BYTES_MAX as u64),
+            ("CUSTODY_MAX", CUSTODY_MAX as u64),
+            ("SPANS_MAX", SPANS_MAX as u64),
+            ("JITTER_US", JITTER_US),
+        ] {
+            let row = document.lines().find(|line| line.starts_with(&format!("| {name} |")));
+            let cell = row.and_then(|row| row.split('|').nth(2)).map(|cell| cell.trim().replace(',', ""));
+            assert_eq!(cell, Some(value.to_string()), "{name}");
+        }
+    }
 }

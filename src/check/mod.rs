@@ -32,6 +32,7 @@ use crate::store::engine::{Entry, Family};
 use crate::store::records::{
     self, AccountRecord, AnnouncementRecord, CertificateRecord, ClassRecord, DayRecord, DestructionRecord,
     ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
+    WishRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -264,6 +265,9 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Assignees => {
             keys::read_assignee(key).map(|(_, from, recorder)| format!("{recorder} from {from} µs by name"))
         }
+        Family::Wishes => {
+            keys::read_destroyed(key).map(|(day, recorder)| format!("{recorder} wanted destruction of day {day}"))
+        }
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -346,6 +350,7 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     of_the_field::<DestructionRecord>(store, Family::Destroyed, |key| keys::read_destroyed(key).map(|_| ()), findings);
     index::marks(store, findings);
     of_the_field::<Micros>(store, Family::Corrections, |key| keys::read_correction(key).map(|_| ()), findings);
+    of_the_field::<WishRecord>(store, Family::Wishes, |key| keys::read_destroyed(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);

@@ -318,6 +318,9 @@ fn footage_whose_key_was_destroyed_is_counted_and_no_problem() {
     let act = records::Act { at: 1, by: "command line".into(), reason: "order".into() };
     let entry = records::AuditRecord::new(1, records::Event::KeyDestruction, "command line", "local", "destroy");
     let day = rig.footage(1).day;
+    let asked = records::Act { by: "account:anna".into(), ..act.clone() };
+    let request = records::AuditRecord::new(1, records::Event::Request, "account:anna", "local", "ask");
+    rig.store.ask_destruction((day, rig.recorder), asked, &request).unwrap();
     assert!(rig.store.destroy_key((day, rig.recorder), 1, rig.store.claims(), act, &entry).unwrap());
     let (report, problems) = rig.check();
     // The chain's media, the fork and what is in quarantine.

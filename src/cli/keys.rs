@@ -9,10 +9,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::lookup::time;
+use crate::retention::{self, Outcome};
+use crate::seal;
 use crate::server::{DataDir, seal_settings};
 use crate::store::records::Act;
 use crate::store::{self, Settings, Store};
-use crate::{retention, seal};
 
 /// Destroy a key of footage, or exchange the key that wraps all of them; with no server running.
 #[derive(Debug, clap::Args)]
@@ -50,6 +51,9 @@ struct Place {
 }
 
 /// Destroy the key of one recorder and day, before the day is over.
+///
+/// Nobody does it alone: if somebody has asked for it (POST /v1/destructions), this confirms it;
+/// if not, this asks for it, and somebody else confirms over the API.
 ///
 /// What it seals can be read nowhere any more, in no copy of the store, once the copies of
 /// the keys have followed. Links, signatures and their places in the log stay. Refused, with
@@ -95,10 +99,21 @@ fn destroy(args: Destroy) -> Result<()> {
     }
     let store = Store::open(&args.place.data.join(store::DIR), &Settings { seal, ..Settings::default() })?;
     let act = Act { at: Clock::system().now(), by: "command line".to_owned(), reason };
-    let done = retention::destroy(&store, args.recorder, day, &act);
+    let done = match retention::destroy(&store, args.recorder, day, &act, "local") {
+        Ok(Outcome::NotAsked) => retention::ask(&store, args.recorder, day, act, "local").map(|_| Outcome::NotAsked),
+        done => done,
+    };
     store.close()?;
-    let done = done?;
-    output::line(&format!("destroyed the key of {} links, {} bytes", done.links, done.bytes))
+    match done? {
+        Outcome::Destroyed(done) => {
+            output::line(&format!("destroyed the key of {} links, {} bytes", done.links, done.bytes))
+        }
+        Outcome::NotAsked => output::line("asked for; another person confirms it: POST /v1/destructions/{id}/confirm"),
+        Outcome::SamePerson => {
+            let text = "it was asked for on the command line: another person confirms it, over the API";
+            Err(Error::new(Kind::Invalid, text))
+        }
+    }
 }
 
 fn open(place: &Place) -> Result<(DataDir, seal::Settings)> {

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::bundle::manifest;
+use crate::bundle::{self, FILES_MAX, LINE_BYTES_MAX, PATH_BYTES_MAX, manifest};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// What is gathered before it goes to disk, bytes.
@@ -43,9 +43,16 @@ impl Archive {
     /// Begins an entry; the one before is finished.
     ///
     /// # Errors
-    /// [`Kind::StorageFull`] without room, [`Kind::Internal`] when it cannot be written.
+    /// [`Kind::Invalid`] beyond the limits of a bundle, [`Kind::StorageFull`] without room, [`Kind::Internal`] when it cannot be written.
     pub(super) fn begin(&mut self, path: &str) -> Result<()> {
-        self.end();
+        self.end()?;
+        check_files(self.files.len().saturating_add(1))?;
+        if path.len() > PATH_BYTES_MAX {
+            return Err(Error::new(
+                Kind::Internal,
+                format!("a path of a bundle is longer than {PATH_BYTES_MAX} bytes"),
+            ));
+        }
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
             .last_modified_time(DateTime::default())
@@ -80,8 +87,7 @@ impl Archive {
     pub(super) fn add(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
         self.begin(path)?;
         self.write(bytes)?;
-        self.end();
-        Ok(())
+        self.end()
     }
 
     /// A whole entry of JSON, for people to read as well.
@@ -101,20 +107,35 @@ impl Archive {
     /// As [`Archive::begin`].
     pub(super) fn line(&mut self, value: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_vec(value).context(Kind::Internal, "cannot write JSON")?;
+        if text.len() > LINE_BYTES_MAX {
+            return Err(Error::new(
+                Kind::Internal,
+                format!("a line of a bundle is longer than {LINE_BYTES_MAX} bytes"),
+            ));
+        }
         text.push(b'\n');
         self.write(&text).map(|_| ())
     }
 
-    fn end(&mut self) {
-        if let Some(Open { path, bytes, hasher }) = self.open.take() {
-            self.files.push(manifest::File { path, bytes, sha256: Digest(hasher.finalize().into()) });
+    fn end(&mut self) -> Result<()> {
+        let Some(Open { path, bytes, hasher }) = self.open.take() else { return Ok(()) };
+        if bundle::bytes_max(&path).is_some_and(|most| bytes > most) {
+            let text = format!(
+                "{path} would be longer than a bundle may have it: order fewer recorders, or the range in parts"
+            );
+            return Err(Error::new(Kind::Invalid, text));
         }
+        self.files.push(manifest::File { path, bytes, sha256: Digest(hasher.finalize().into()) });
+        Ok(())
     }
 
     /// The entries so far.
-    pub(super) fn files(&mut self) -> &[manifest::File] {
-        self.end();
-        &self.files
+    ///
+    /// # Errors
+    /// As [`Archive::begin`].
+    pub(super) fn files(&mut self) -> Result<&[manifest::File]> {
+        self.end()?;
+        Ok(&self.files)
     }
 
     /// Finishes the file and makes it durable; returns its length, bytes.
@@ -122,12 +143,25 @@ impl Archive {
     /// # Errors
     /// As [`Archive::begin`].
     pub(super) fn finish(mut self) -> Result<u64> {
-        self.end();
+        self.end()?;
         let buffered = self.zip.finish().map_err(|error| failed(std::io::Error::from(error)))?;
         let file = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
         file.sync_all().map_err(failed)?;
         Ok(file.metadata().map_err(failed)?.len())
     }
+}
+
+/// That a bundle has room for so many files.
+///
+/// # Errors
+/// [`Kind::Invalid`] if it has not: says what to do.
+pub(super) fn check_files(files: usize) -> Result<()> {
+    if files <= FILES_MAX {
+        return Ok(());
+    }
+    let text =
+        format!("the bundle would have more than {FILES_MAX} files: order fewer recorders, or the range in parts");
+    Err(Error::new(Kind::Invalid, text))
 }
 
 fn failed(error: std::io::Error) -> Error {

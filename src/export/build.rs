@@ -1,20 +1,23 @@
 //! One bundle, from the order to the finished file. Blocks; runs on a thread of its own.
 //!
-//! The checkpoint is taken first, and a link that came into the log after it is not in the bundle: every proof leads to one root.
+//! The size of the log is taken first, and a link that came into it later is not in the bundle, nor what it would say of gaps; every
+//! proof leads to the root of one tree, which has at least that size or all the links.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use aigaq_proto::{Digest, Micros, RecorderId, receipt, statement};
+use aigaq_proto::verdict::Place;
+use aigaq_proto::{Digest, Micros, RecorderId};
 use data_encoding::BASE64;
 
-use super::archive::Archive;
+use super::archive::{self, Archive};
 use super::chain::{self, Chain};
 use super::footage::{self, Footage};
 use super::job::{Bundle, Job, Order};
 use super::plan::Plan;
 use super::signer::Signer;
+use super::trail::Trail;
 use super::{Hole, Source, readme};
 use crate::bundle::line::Clock;
 use crate::bundle::{self, about, manifest};
@@ -28,8 +31,8 @@ const FREE_BYTES_MIN: u64 = 512 << 20;
 const LINE_BYTES: u64 = 3 * 1024;
 /// What every bundle has.
 const SMALL_FILES_BYTES: u64 = 1 << 20;
-/// How many entries of the audit trail are in a bundle at most.
-const CUSTODY_MAX: usize = 100_000;
+/// Files of a recorder beside its recordings, forks and proofs: chain, track, certificates, keys; and those of a bundle, roughly.
+const FILES_OF_RECORDER: usize = 4;
 
 /// What became of one recorder.
 struct Told {
@@ -57,14 +60,17 @@ impl Builder<'_> {
     /// [`Kind::StorageFull`] when there is too little room, [`Kind::Busy`] when the job was given up, and those of the store.
     pub(super) fn build(&self, path: &Path) -> Result<Bundle> {
         let range = self.order.from..self.order.to;
+        let cut = self.source.log.size()?;
         let mut plans = Vec::new();
         for id in self.order.recorders() {
             let absent = || Error::new(Kind::NotFound, format!("no recorder {id} is enrolled"));
             let record = self.source.store.recorder(id)?.ok_or_else(absent)?;
-            plans.push((record, Plan::of(&self.source.store, id, &range)?));
+            plans.push((record, Plan::of(&self.source.store, id, &range, cut)?));
             self.job.go_on()?;
         }
-        let last_index = self.last_index(&plans)?;
+        let files = plans.iter().map(|(_, plan)| plan.recordings.len().saturating_add(FILES_OF_RECORDER));
+        archive::check_files(files.fold(0, usize::saturating_add))?;
+        let last_index = plans.iter().map(|(_, plan)| plan.last_index).max().unwrap_or(0);
         let tree = self.source.log.tree_with(last_index)?;
         if let Some(stamps) = &self.source.stamps {
             tokio::runtime::Handle::current().block_on(stamps.stamp(tree.size));
@@ -78,13 +84,20 @@ impl Builder<'_> {
         let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
         let file = file.context(Kind::Internal, format!("cannot make {}", path.display()))?;
         let mut archive = Archive::new(file, &directory);
+        let trail = Trail::of(&self.source.store, self.order, self.now, &tree, self.job)?;
         let mut told = Vec::new();
         for (record, plan) in &plans {
             self.check_room(plan.bytes.saturating_add(SMALL_FILES_BYTES))?;
-            told.push(self.recorder(record, plan, &tree, &mut archive)?);
+            told.push(self.recorder(record, (plan, cut), &tree, &trail, &mut archive)?);
         }
         self.timestamps(last_index, &tree, &mut archive)?;
-        self.finish(told, &tree, &directory, archive)
+        self.finish(told, &tree, &trail, &directory, archive)
+    }
+
+    /// Where the links are, once they are in the log of this tree: proof is complete when those have signed who are to.
+    fn place(&self, tree: &Tree) -> Place {
+        let cosigned = || self.source.log.witnessed().tree().is_some_and(|kept| kept.size == tree.size);
+        if !self.source.witnesses || cosigned() { Place::Proven } else { Place::Pending }
     }
 
     /// The earliest time stamp over a checkpoint with all the links, and the one over the checkpoint of the bundle; as far as there
@@ -103,17 +116,6 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// The index in the log of the last link that goes into the bundle; 0 without links.
-    fn last_index(&self, plans: &[(RecorderRecord, Plan)]) -> Result<u64> {
-        plans.iter().try_fold(0, |last, (record, plan)| {
-            let Some(sequence) = plan.main.end.checked_sub(1).filter(|end| *end >= plan.main.start) else {
-                return Ok(last);
-            };
-            let link = self.source.store.link(record.id, sequence)?;
-            Ok(link.map_or(last, |link| last.max(link.log_index)))
-        })
-    }
-
     fn check_room(&self, needed: u64) -> Result<()> {
         let free = self.source.store.space()?.free;
         if free < needed.saturating_add(FREE_BYTES_MIN) {
@@ -123,21 +125,31 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn recorder(&self, record: &RecorderRecord, plan: &Plan, tree: &Tree, archive: &mut Archive) -> Result<Told> {
-        let (source, id) = (self.source, record.id);
-        let footage =
-            footage::write(&source.store, id, &(self.order.from..self.order.to), plan, tree.size, archive, self.job)?;
+    fn recorder(
+        &self,
+        record: &RecorderRecord,
+        (plan, cut): (&Plan, u64),
+        tree: &Tree,
+        trail: &Trail,
+        archive: &mut Archive,
+    ) -> Result<Told> {
+        let (source, id, range) = (self.source, record.id, self.order.from..self.order.to);
+        let statements = &trail.statements;
+        let footage = footage::write(&source.store, id, &range, plan, statements, archive, self.job)?;
         self.damaged.inc_by(footage.damaged.len() as u64);
         let writer = chain::Writer {
             store: &source.store,
             log: &source.log,
             tree,
             recorder: record,
+            range: &range,
             plan,
             footage: &footage,
+            statements,
+            place: self.place(tree),
             job: self.job,
         };
-        let chain = writer.write(archive)?;
+        let mut chain = writer.write(archive)?;
         writer.track(archive)?;
         archive.add(&bundle::certificates(id), chain::certificates(&source.store, id, &chain.keys)?.as_bytes())?;
         let keys: String = chain.keys.values().map(|spki| public_key(spki)).collect();
@@ -146,8 +158,11 @@ impl Builder<'_> {
             let proof = source.log.tlog_proof(entry, *index, tree)?;
             archive.add(&bundle::proof(id, *sequence), proof.as_bytes())?;
         }
-        let gaps = self.gaps(id, &chain, &footage)?;
-        let verdict = verdict(&chain, &footage, &gaps).to_owned();
+        let gaps = self.gaps(id, cut, &chain, &footage)?;
+        if !gaps.gaps.is_empty() {
+            chain.judge.gap();
+        }
+        let verdict = chain.judge.finish().verdict.to_string();
         let delivered = manifest::Delivered {
             recorder: id,
             department: record.department.clone(),
@@ -159,8 +174,8 @@ impl Builder<'_> {
         Ok(Told { delivered, gaps, markers: chain.markers, arrived: chain.arrived })
     }
 
-    fn gaps(&self, id: RecorderId, chain: &Chain, footage: &Footage) -> Result<about::RecorderGaps> {
-        let mut holes = (self.source.holes)(&self.source.store, id, self.order.from, self.order.to)?;
+    fn gaps(&self, id: RecorderId, cut: u64, chain: &Chain, footage: &Footage) -> Result<about::RecorderGaps> {
+        let mut holes = (self.source.holes)(&self.source.store, id, (self.order.from, self.order.to), cut)?;
         let within = |at: Micros| at.clamp(self.order.from, self.order.to);
         let damaged = footage.damaged.iter().map(|(from, to)| Hole::damaged(within(*from), within(*to)));
         holes.extend(damaged);
@@ -173,7 +188,14 @@ impl Builder<'_> {
     }
 
     /// What is there once for all recorders, then the manifest over everything.
-    fn finish(&self, told: Vec<Told>, tree: &Tree, directory: &str, mut archive: Archive) -> Result<Bundle> {
+    fn finish(
+        &self,
+        told: Vec<Told>,
+        tree: &Tree,
+        trail: &Trail,
+        directory: &str,
+        mut archive: Archive,
+    ) -> Result<Bundle> {
         let (source, order) = (self.source, self.order);
         let log_key = source.log.key();
         let signer = Signer::new(&(source.exporter)()?)?;
@@ -191,7 +213,7 @@ impl Builder<'_> {
         archive.add_json(bundle::GAPS, &gaps)?;
         let markers: Vec<_> = told.iter().flat_map(|told| told.markers.clone()).collect();
         archive.add_json(bundle::MARKERS, &markers)?;
-        self.custody(tree, &mut archive)?;
+        trail.write(&source.store, &source.log, tree, &mut archive)?;
         let mut manifest = manifest::Manifest {
             format: bundle::FORMAT.to_owned(),
             export: self.id.to_owned(),
@@ -211,9 +233,9 @@ impl Builder<'_> {
             files: Vec::new(),
         };
         archive.add(bundle::README, readme::text(&manifest, directory).as_bytes())?;
-        manifest.files = archive.files().to_vec();
+        manifest.files = archive.files()?.to_vec();
         let text = archive.add_json(bundle::MANIFEST, &manifest)?;
-        let sums: String = archive.files().iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
+        let sums: String = archive.files()?.iter().map(|file| format!("{}  {}\n", file.sha256, file.path)).collect();
         archive.add(bundle::SUMS, sums.as_bytes())?;
         archive.add(bundle::SIGNATURE, &signer.sign(&text)?)?;
         let bytes = archive.finish()?;
@@ -236,53 +258,6 @@ impl Builder<'_> {
             archive.add(&name, &list.der)?;
         }
         Ok(())
-    }
-
-    /// Who has looked at these recorders until now.
-    fn custody(&self, tree: &Tree, archive: &mut Archive) -> Result<()> {
-        archive.begin(bundle::CUSTODY)?;
-        let mut written = 0;
-        for entry in self.source.store.audit_entries(0..self.now.saturating_add(1)) {
-            let entry = entry?;
-            let concerns = |recorder: &String| entry.object.contains(recorder) || entry.action.contains(recorder);
-            if !self.order.recorders.iter().any(concerns) {
-                continue;
-            }
-            self.job.go_on()?;
-            written += 1;
-            if written > CUSTODY_MAX {
-                return Err(Error::new(Kind::Invalid, "the trail of these recorders is too long for one bundle"));
-            }
-            let stored = crate::store::records::encode(&entry)?;
-            let leaf = self.source.store.audit_leaf(entry.number)?.filter(|leaf| leaf.log_index < tree.size);
-            let proof = leaf.map(|leaf| {
-                let of_log = receipt::entry(&statement::digest(&stored), entry.at);
-                self.source.log.prove_entry(&of_log, leaf.log_index, tree)
-            });
-            archive.line(&about::Custody {
-                at: about::time(entry.at),
-                entry: stored,
-                actor: entry.actor,
-                source: entry.source,
-                action: entry.action,
-                reason: entry.reason,
-                outcome: entry.outcome,
-                log_index: leaf.map(|leaf| leaf.log_index),
-                proof: proof.transpose()?.unwrap_or_default(),
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// What the exporter makes of a recorder.
-fn verdict(chain: &Chain, footage: &Footage, gaps: &about::RecorderGaps) -> &'static str {
-    let lacks = chain.missing > 0 || !footage.damaged.is_empty() || footage.deleted;
-    match () {
-        () if chain.unsigned > 0 && chain.keys.is_empty() => "unsigned",
-        () if chain.breaks > 0 || chain.forks > 0 || chain.unsigned > 0 => "not-authentic",
-        () if lacks || !gaps.gaps.is_empty() => "authentic-with-gaps",
-        () => "authentic",
     }
 }
 

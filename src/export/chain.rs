@@ -2,28 +2,32 @@
 //! marks, keys and proofs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-use aigaq_proto::link::Fix;
 use aigaq_proto::signature::PublicKey;
-use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, Sequence, SignatureBytes, link, receipt};
+use aigaq_proto::verdict::{self, Facts, Judge, Place};
+use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, Sequence, link, receipt};
 
 use super::archive::{Archive, Array};
 use super::footage::{Footage, clock};
 use super::job::Job;
 use super::plan::Plan;
+use super::trail::Statements;
 use crate::bundle::line::{Clock, Line, Link, Payload, Quarantined, Says};
 use crate::bundle::{self, about};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::{Reader, Tree};
 use crate::store::Store;
-use crate::store::records::{LinkRecord, QuarantineRecord, RecorderRecord};
+use crate::store::records::{Body, LinkRecord, QuarantineRecord, RecorderRecord};
 
 /// Progress and the wish to give up are looked at every so many links.
 const EVERY: u64 = 256;
 
 /// What the links of a recorder came to.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chain {
+    /// What they are worth: the rule is that of whoever checks the bundle.
+    pub(super) judge: Judge,
     /// The first and the last sequence that has a line.
     pub(super) sequences: Option<(Sequence, Sequence)>,
     /// The last link of every run without a hole: its entry and index.
@@ -36,16 +40,6 @@ pub(super) struct Chain {
     pub(super) clock: Option<Clock>,
     /// Marks of the range.
     pub(super) markers: Vec<about::Marker>,
-    /// Links from the first to the last of the range.
-    present: u64,
-    /// Sequences from the first to the last of the range that are not there.
-    pub(super) missing: u64,
-    /// Places where a link does not name the one before it.
-    pub(super) breaks: u64,
-    /// Forks.
-    pub(super) forks: u64,
-    /// Links that no key of the recorder signed.
-    pub(super) unsigned: u64,
 }
 
 /// What the writing of every line needs.
@@ -54,8 +48,12 @@ pub(super) struct Writer<'a> {
     pub(super) log: &'a Reader,
     pub(super) tree: &'a Tree,
     pub(super) recorder: &'a RecorderRecord,
+    pub(super) range: &'a Range<Micros>,
     pub(super) plan: &'a Plan,
     pub(super) footage: &'a Footage,
+    pub(super) statements: &'a Statements,
+    /// Whether the proof of the tree is complete.
+    pub(super) place: Place,
     pub(super) job: &'a Job,
 }
 
@@ -67,8 +65,8 @@ impl Writer<'_> {
     pub(super) fn write(&self, archive: &mut Archive) -> Result<Chain> {
         let id = self.recorder.id;
         let forks = self.forks(archive)?;
-        let mut chain = Chain::default();
-        let mut last: Option<(Sequence, Digest, [u8; receipt::ENTRY_BYTES], u64)> = None;
+        let mut chain = Chain::new(self.recorder);
+        let mut last: Option<(Sequence, [u8; receipt::ENTRY_BYTES], u64)> = None;
         archive.begin(&bundle::chain(id))?;
         for range in self.plan.ranges() {
             for found in self.store.links(id, range) {
@@ -76,7 +74,7 @@ impl Writer<'_> {
                     Err(error) if error.kind() == Kind::Damaged => continue,
                     found => found?,
                 };
-                if record.log_index >= self.tree.size {
+                if !self.plan.has(&record) {
                     continue;
                 }
                 self.job.add_link();
@@ -86,28 +84,23 @@ impl Writer<'_> {
                 let Ok(header) = LinkHeader::decode(&record.header) else { continue };
                 let digest = link::digest(&record.header);
                 let payload = self.payload(&header, &record)?;
-                let line = self.link(&mut chain, &header, digest, &record, payload)?;
+                let line = self.link(&mut chain, &header, digest, &record, payload, false)?;
                 let entry = receipt::entry(&digest, record.received_at);
-                if let Some((before, expected, entry, index)) = &last {
-                    if before.checked_add(1) != Some(sequence) {
-                        chain.run_ends.push((*before, *entry, *index));
-                    } else if header.previous != *expected {
-                        chain.breaks += 1;
-                    }
+                if let Some((before, entry, index)) = &last
+                    && before.checked_add(1) != Some(sequence)
+                {
+                    chain.run_ends.push((*before, *entry, *index));
                 }
-                chain.note(&header, &record, self.plan);
-                last = Some((sequence, digest, entry, record.log_index));
+                chain.note(&header, &record, self.range);
+                last = Some((sequence, entry, record.log_index));
                 archive.line(&Line::Link(line))?;
             }
         }
-        chain.run_ends.extend(last.map(|(sequence, _, entry, index)| (sequence, entry, index)));
-        let here = self.plan.main.end.saturating_sub(self.plan.main.start);
-        chain.missing = here.saturating_sub(chain.present);
+        chain.run_ends.extend(last);
         for (digest, record, payload) in forks {
-            chain.forks += 1;
             let header =
                 LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
-            let line = self.link(&mut chain, &header, digest, &record, payload)?;
+            let line = self.link(&mut chain, &header, digest, &record, payload, true)?;
             archive.line(&Line::Fork(line))?;
         }
         self.quarantine(&chain, archive)?;
@@ -120,9 +113,7 @@ impl Writer<'_> {
             (Some(placed), _) => Ok(placed.payload(self.recorder.id, header.payload_length)),
             (None, Content::Start { .. }) => match self.store.body(record) {
                 Ok(bytes) => Ok(Payload::Line { bytes: bytes.to_vec() }),
-                Err(error) if error.kind() == Kind::Damaged => Ok(Payload::Damaged),
-                Err(error) if error.kind() == Kind::NotFound => Ok(Payload::Deleted { statement: None }),
-                Err(error) => Err(error),
+                Err(error) => self.lost(error, Some(header.sequence), &record.body),
             },
             (None, Content::Media { .. }) => Ok(Payload::Outside),
             (None, _) => Ok(Payload::None),
@@ -136,13 +127,28 @@ impl Writer<'_> {
         digest: Digest,
         record: &LinkRecord,
         payload: Payload,
+        fork: bool,
     ) -> Result<Link> {
-        let key = self.key(chain, &digest, &record.signature);
-        if key.is_none() {
-            chain.unsigned += 1;
-        }
         let entry = receipt::entry(&digest, record.received_at);
         let clock = record.clock.map(clock);
+        let proof = self.log.prove_entry(&entry, record.log_index, self.tree)?;
+        let facts = Facts {
+            sequence: header.sequence,
+            digest,
+            header: &record.header,
+            signature: &record.signature,
+            agrees: true,
+            place: self.place,
+            payload: seen(&payload, header),
+            inside: about::touches(self.range, header),
+        };
+        let key = if fork { chain.judge.fork(&facts) } else { chain.judge.link(&facts) };
+        let key = key.map(|key| {
+            let spki = key.to_spki();
+            let digest = Digest::of(&spki);
+            chain.keys.insert(digest, spki);
+            digest
+        });
         Ok(Link {
             sequence: header.sequence,
             digest,
@@ -152,23 +158,21 @@ impl Writer<'_> {
             received_at: record.received_at,
             clock,
             log_index: record.log_index,
-            proof: self.log.prove_entry(&entry, record.log_index, self.tree)?,
+            proof,
             payload,
             says: Says::of(header, clock),
         })
     }
 
-    /// Which of the recorder's keys signed; the newest that was found is tried first.
-    fn key(&self, chain: &mut Chain, digest: &Digest, signature: &[u8]) -> Option<Digest> {
-        let signature: SignatureBytes = signature.try_into().ok()?;
-        let signed = |spki: &[u8]| PublicKey::from_spki(spki).is_ok_and(|key| key.verify(digest, &signature).is_ok());
-        let known = chain.keys.iter().rev().find(|(_, spki)| signed(spki)).map(|(digest, _)| *digest);
-        known.or_else(|| {
-            let spki = self.recorder.keys.iter().rev().map(|key| &key.spki).find(|spki| signed(spki))?;
-            let digest = Digest::of(spki);
-            chain.keys.insert(digest, spki.clone());
-            Some(digest)
-        })
+    /// A payload that cannot be read, as its line says it.
+    fn lost(&self, error: Error, sequence: Option<Sequence>, body: &Body) -> Result<Payload> {
+        match error.kind() {
+            Kind::Damaged => Ok(Payload::Damaged),
+            Kind::NotFound => {
+                Ok(Payload::Deleted { statement: self.statements.about(self.recorder.id, sequence, body) })
+            }
+            _ => Err(error),
+        }
     }
 
     /// Writes the payloads of forks; what their lines need.
@@ -177,11 +181,11 @@ impl Writer<'_> {
         let mut forks = Vec::new();
         for fork in self.store.forks(id) {
             let fork = fork?;
-            if !self.plan.contains(fork.sequence) || fork.record.log_index >= self.tree.size {
+            if !self.plan.contains(fork.sequence) || !self.plan.has(&fork.record) {
                 continue;
             }
             let path = bundle::fork(id, fork.sequence, &fork.digest);
-            let payload = self.apart(archive, path, self.store.body(&fork.record))?;
+            let payload = self.apart(archive, path, &fork.record)?;
             forks.push((fork.digest, fork.record, payload));
         }
         Ok(forks)
@@ -211,7 +215,7 @@ impl Writer<'_> {
                     whole.push((path.clone(), record));
                     Payload::File { path, offset: 0, length: record.payload_length }
                 }
-                Err(error) => lost(error)?,
+                Err(error) => self.lost(error, None, &record.body)?,
             };
             archive.line(&Line::Quarantined(quarantined(record, payload)))?;
         }
@@ -223,16 +227,16 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A payload as a file of its own.
-    fn apart(&self, archive: &mut Archive, path: String, body: Result<bytes::Bytes>) -> Result<Payload> {
-        match body {
+    /// The payload of a fork as a file of its own.
+    fn apart(&self, archive: &mut Archive, path: String, record: &LinkRecord) -> Result<Payload> {
+        match self.store.body(record) {
             Ok(bytes) if bytes.is_empty() => Ok(Payload::None),
             Ok(bytes) => {
                 self.job.go_on()?;
                 archive.add(&path, &bytes)?;
                 Ok(Payload::File { path, offset: 0, length: bytes.len() as u64 })
             }
-            Err(error) => lost(error),
+            Err(error) => self.lost(error, None, &record.body),
         }
     }
 
@@ -244,14 +248,13 @@ impl Writer<'_> {
         let mut array = Array::begin(archive, &bundle::track(self.recorder.id))?;
         let main = self.plan.main.clone();
         for found in self.store.links(self.recorder.id, main) {
-            let Ok((sequence, record)) = found else { continue };
+            let Ok((_, record)) = found else { continue };
             let Ok(header) = LinkHeader::decode(&record.header) else { continue };
-            if record.log_index >= self.tree.size {
+            if !self.plan.has(&record) || !about::touches(self.range, &header) {
                 continue;
             }
-            let clock = record.clock.map(clock);
-            for fix in &header.fixes {
-                array.push(archive, &position(header.captured_at, sequence, fix, clock))?;
+            for position in about::Position::all(&header, record.clock.map(clock)) {
+                array.push(archive, &position)?;
             }
         }
         array.end(archive)
@@ -259,30 +262,45 @@ impl Writer<'_> {
 }
 
 impl Chain {
-    fn note(&mut self, header: &LinkHeader, record: &LinkRecord, plan: &Plan) {
+    fn new(recorder: &RecorderRecord) -> Self {
+        let keys = recorder.keys.iter().rev().filter_map(|key| PublicKey::from_spki(&key.spki).ok()).collect();
+        Self {
+            judge: Judge::new(recorder.id, keys),
+            sequences: None,
+            run_ends: Vec::new(),
+            keys: BTreeMap::new(),
+            arrived: None,
+            clock: None,
+            markers: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, header: &LinkHeader, record: &LinkRecord, range: &Range<Micros>) {
         let sequence = header.sequence;
         let (first, last) = self.sequences.unwrap_or((sequence, sequence));
         self.sequences = Some((first.min(sequence), last.max(sequence)));
         let (early, late) = self.arrived.unwrap_or((record.received_at, record.received_at));
         self.arrived = Some((early.min(record.received_at), late.max(record.received_at)));
-        if !plan.main.contains(&sequence) {
-            return;
+        if about::touches(range, header) {
+            let clock = record.clock.map(clock);
+            self.clock = self.clock.or(clock);
+            self.markers.extend(about::Marker::of(header, clock));
         }
-        self.present += 1;
-        let clock = record.clock.map(clock);
-        self.clock = self.clock.or(clock);
-        if let Content::Mark { category, note, before_s, after_s } = &header.content {
-            self.markers.push(about::Marker {
-                recorder: header.recorder,
-                at: about::time(header.captured_at),
-                corrected: clock.map(|clock| about::time(clock.corrected(header.captured_at))),
-                sequence,
-                category: category.clone(),
-                note: note.clone(),
-                before_s: *before_s,
-                after_s: *after_s,
-            });
-        }
+    }
+}
+
+/// What is there of a payload: what goes into a bundle was compared with its header when it was read.
+fn seen(payload: &Payload, header: &LinkHeader) -> verdict::Payload {
+    match payload {
+        Payload::None | Payload::Outside => verdict::Payload::Absent,
+        Payload::File { .. } | Payload::Line { .. } => verdict::Payload::Present {
+            digest: header.payload_digest,
+            length: u64::from(header.payload_length),
+            boxes: true,
+        },
+        Payload::Deleted { statement: Some(_) } => verdict::Payload::Deleted,
+        Payload::Deleted { statement: None } => verdict::Payload::DeletionUnproved,
+        Payload::Damaged => verdict::Payload::Damaged,
     }
 }
 
@@ -295,33 +313,6 @@ fn quarantined(record: &QuarantineRecord, payload: Payload) -> Quarantined {
         payload_digest: record.payload_digest,
         payload,
         says: LinkHeader::decode(&record.header).ok().map(|header| Says::of(&header, None)),
-    }
-}
-
-/// A payload that cannot be read, as its line says it.
-fn lost(error: Error) -> Result<Payload> {
-    match error.kind() {
-        Kind::Damaged => Ok(Payload::Damaged),
-        Kind::NotFound => Ok(Payload::Deleted { statement: None }),
-        _ => Err(error),
-    }
-}
-
-fn position(captured_at: Micros, sequence: Sequence, fix: &Fix, clock: Option<Clock>) -> about::Position {
-    let at = captured_at.saturating_add(u64::from(fix.offset_ms).saturating_mul(1_000));
-    let degrees = |e7: i32| {
-        let (sign, e7) = (if e7 < 0 { "-" } else { "" }, e7.unsigned_abs());
-        format!("{sign}{}.{:07}", e7 / 10_000_000, e7 % 10_000_000)
-    };
-    let known = |value: u16| (value != u16::MAX).then_some(value);
-    about::Position {
-        at: about::time(at),
-        corrected: clock.map(|clock| about::time(clock.corrected(at))),
-        sequence,
-        point: format!("POINT({} {})", degrees(fix.longitude_e7), degrees(fix.latitude_e7)),
-        accuracy_dm: known(fix.accuracy_dm),
-        speed_cms: known(fix.speed_cms),
-        course_cdeg: known(fix.course_cdeg),
     }
 }
 

@@ -11,6 +11,7 @@ use aigaq_proto::{Content, LinkHeader, Micros, RecorderId, Sequence};
 use super::archive::Archive;
 use super::job::Job;
 use super::plan::Plan;
+use super::trail::Statements;
 use crate::bundle::line::Clock;
 use crate::bundle::{self, about, line, manifest};
 use crate::error::{Context as _, Error, Kind, Result};
@@ -27,8 +28,6 @@ pub(super) struct Footage {
     pub(super) media: Vec<manifest::Media>,
     /// Spans whose payload is damaged, device clock.
     pub(super) damaged: Vec<(Micros, Micros)>,
-    /// Whether some footage was deleted.
-    pub(super) deleted: bool,
 }
 
 /// Where the payload of a link went.
@@ -43,8 +42,8 @@ pub(super) enum Placed {
         /// Whether the file plays.
         plays: bool,
     },
-    /// It was deleted.
-    Deleted,
+    /// It was deleted, as the log entry with this index says, if it has one.
+    Deleted(Option<u64>),
     /// It is not what was received.
     Damaged,
 }
@@ -56,7 +55,7 @@ impl Placed {
             Self::File { recording, offset, plays } => {
                 line::Payload::File { path: path(recorder, recording, plays), offset, length: u64::from(length) }
             }
-            Self::Deleted => line::Payload::Deleted { statement: None },
+            Self::Deleted(statement) => line::Payload::Deleted { statement },
             Self::Damaged => line::Payload::Damaged,
         }
     }
@@ -75,7 +74,7 @@ struct File {
     clock: Option<Clock>,
 }
 
-/// Writes what the plan of `range` names of the links below `tree_size`; blocks.
+/// Writes what the plan of `range` names; blocks.
 ///
 /// # Errors
 /// Those of the store but for damage, and those of the archive.
@@ -84,13 +83,14 @@ pub(super) fn write(
     recorder: RecorderId,
     range: &Range<Micros>,
     plan: &Plan,
-    tree_size: u64,
+    statements: &Statements,
     archive: &mut Archive,
     job: &Job,
 ) -> Result<Footage> {
     let mut footage = Footage::default();
+    let of = Of { store, recorder, range, plan, statements, job };
     for (recording, segments) in &plan.recordings {
-        footage.recording(&Of { store, recorder, range, tree_size, job }, *recording, segments, archive)?;
+        footage.recording(&of, *recording, segments, archive)?;
     }
     Ok(footage)
 }
@@ -100,7 +100,8 @@ struct Of<'a> {
     store: &'a Store,
     recorder: RecorderId,
     range: &'a Range<Micros>,
-    tree_size: u64,
+    plan: &'a Plan,
+    statements: &'a Statements,
     job: &'a Job,
 }
 
@@ -112,13 +113,13 @@ enum Body {
 }
 
 impl Of<'_> {
-    /// The link with this sequence, if it is in the tree.
+    /// The link with this sequence, if it belongs to the bundle.
     ///
     /// # Errors
     /// [`Kind::Damaged`] if it does not read, or is another.
     fn link(&self, sequence: Sequence) -> Result<Option<(LinkHeader, LinkRecord)>> {
         let record = self.store.link(self.recorder, sequence)?;
-        let Some(record) = record.filter(|record| record.log_index < self.tree_size) else { return Ok(None) };
+        let Some(record) = record.filter(|record| self.plan.has(record)) else { return Ok(None) };
         let header = LinkHeader::decode(&record.header).context(Kind::Damaged, "a stored header does not decode")?;
         if (header.recorder, header.sequence) != (self.recorder, sequence) {
             return Err(Error::new(Kind::Damaged, "a stored header belongs to another link"));
@@ -193,10 +194,7 @@ impl Footage {
                     of.job.add_bytes(bytes.len() as u64);
                     Placed::File { recording, offset, plays }
                 }
-                Body::Deleted => {
-                    self.deleted = true;
-                    Placed::Deleted
-                }
+                Body::Deleted => Placed::Deleted(of.statements.about(of.recorder, Some(*sequence), &record.body)),
                 Body::Damaged => {
                     let end = header.captured_at.saturating_add(u64::from(header.duration_us));
                     self.damaged.push((header.captured_at, end));
@@ -222,7 +220,11 @@ impl Footage {
         }
         match of.body(&record)? {
             Body::Bytes(bytes) => Ok(Some(bytes)),
-            Body::Deleted => Ok(None),
+            Body::Deleted => {
+                let statement = of.statements.about(of.recorder, Some(recording), &record.body);
+                self.placed.insert(recording, Placed::Deleted(statement));
+                Ok(None)
+            }
             Body::Damaged => {
                 self.placed.insert(recording, Placed::Damaged);
                 Ok(None)

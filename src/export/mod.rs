@@ -1,7 +1,8 @@
 //! Exports: what was recorded, with everything that proves it, as one file for whoever trusts nobody here.
 //!
 //! An order becomes a job; few run at once, each on a thread of its own with one payload in memory. The path of a bundle: `plan`
-//! (what belongs to it) → `footage` and `chain` (a recorder each) → `build` (the whole, and the signature) → `archive` (ZIP).
+//! (what belongs to it) → `trail` (who had it, what was deleted) → `footage` and `chain` (a recorder each) → `build` (the whole, and the
+//! signature) → `archive` (ZIP).
 //!
 //! Promises: payloads go in byte for byte or not at all; what is offered for download is whole and durable; a job that a stop of
 //! the server interrupted is begun again, and one that cannot end says so. Nothing here writes to the store.
@@ -15,6 +16,7 @@ mod metrics;
 mod plan;
 mod readme;
 mod signer;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,8 +83,8 @@ impl Hole {
     }
 }
 
-/// Says what a recorder did not record between two times, in order; blocks.
-pub type Holes = Arc<dyn Fn(&Store, RecorderId, Micros, Micros) -> Result<Vec<Hole>> + Send + Sync>;
+/// Says what a recorder did not record between two times, in order, as far as the first so many entries of the log tell; blocks.
+pub type Holes = Arc<dyn Fn(&Store, RecorderId, (Micros, Micros), u64) -> Result<Vec<Hole>> + Send + Sync>;
 
 /// Who signs manifests, asked anew for each bundle, because certificates are renewed; blocks.
 pub type Exporter = Arc<dyn Fn() -> Result<ServerIdentity> + Send + Sync>;
@@ -110,6 +112,7 @@ pub struct Source {
     pub anchors: Vec<CertificateDer<'static>>,
     exporter: Exporter,
     stamps: Option<Stamps>,
+    witnesses: bool,
 }
 
 impl Source {
@@ -125,13 +128,19 @@ impl Source {
         exporter: Exporter,
     ) -> Result<Self> {
         Signer::new(&exporter()?)?;
-        Ok(Self { store, log, holes, anchors, exporter, stamps: None })
+        Ok(Self { store, log, holes, anchors, exporter, stamps: None, witnesses: false })
     }
 
     /// The same with whoever stamps the checkpoint of a bundle.
     #[must_use]
     pub fn with_stamps(self, stamps: Option<Stamps>) -> Self {
         Self { stamps, ..self }
+    }
+
+    /// The same where proof is complete only with the cosignatures of witnesses, or without them.
+    #[must_use]
+    pub fn with_witnesses(self, witnesses: bool) -> Self {
+        Self { witnesses, ..self }
     }
 }
 

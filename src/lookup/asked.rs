@@ -34,7 +34,7 @@ async fn object(parts: &mut Parts, state: &State) -> String {
 }
 
 fn event(method: &Method, route: &str) -> Event {
-    let shows = ["/hls/", "/live/", "/live.m3u8", "/clip.mp4"];
+    let shows = ["/hls/", "/live/", "/live.m3u8", "/clip.mp4", "/payload"];
     match () {
         () if *method != Method::GET && *method != Method::HEAD => Event::Request,
         () if route.ends_with("/bundle.zip") => Event::Export,
@@ -55,6 +55,7 @@ mod tests {
             (Method::GET, "/v1/recorders/{id}/hls/{from}/{to}/{file}", Event::View),
             (Method::HEAD, "/v1/recorders/{id}/live.m3u8", Event::View),
             (Method::GET, "/v1/recorders/{id}/clip.mp4", Event::View),
+            (Method::GET, "/v1/recorders/{id}/quarantine/{number}/payload", Event::View),
             (Method::GET, "/v1/exports/{id}/bundle.zip", Event::Export),
             (Method::POST, "/v1/pulls", Event::Request),
         ] {

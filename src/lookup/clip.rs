@@ -68,7 +68,7 @@ enum Selected {
 /// in front of whole segments, whose bytes are the recorder's. Ranges of more than about an hour, and footage that is no MP4, are
 /// given as the initialisation segment and whole segments. The header `aigaq-clip` says which: `exact` or `whole-segments`.
 ///
-/// 404 when nothing was recorded in the range, 409 when what was recorded is damaged, 422 when the range lies in
+/// 404 when nothing was recorded in the range, 410 when what was recorded is deleted, 409 when what was recorded is damaged, 422 when the range lies in
 /// several recordings: the problem lists them.
 #[utoipa::path(get, path = "/v1/recorders/{id}/clip.mp4", tag = "footage",
     params(("id" = String, Path, description = "Recorder"),
@@ -80,6 +80,7 @@ enum Selected {
         (status = 304, description = "The same as the client has"),
         (status = 404, response = Problem),
         (status = 409, response = Problem),
+        (status = 410, response = Problem),
         (status = 416, response = Problem),
         (status = 422, response = Problem),
         (status = "default", response = Problem)),
@@ -144,17 +145,19 @@ fn select(store: &Store, id: RecorderId, range: TimeRange) -> Result<Selected> {
             return Err(Error::new(Kind::Invalid, format!("the range has over {SEGMENTS_MAX} segments: ask for less")));
         }
     }
-    let recorded = segments.len();
     let deleted_before = store.deleted_before(id)?;
-    let mut left = Vec::with_capacity(recorded);
+    let mut left = Vec::with_capacity(segments.len());
+    let mut deleted = None;
     for segment in segments {
         if segment.captured_at >= deleted_before || !footage::is_deleted(store, id, segment.sequence)? {
             left.push(segment);
+        } else {
+            deleted = deleted.or(Some(segment.sequence));
         }
     }
     let mut segments = left;
-    if segments.is_empty() && recorded > 0 {
-        return Err(Error::new(Kind::NotFound, "what was recorded in the range was deleted by policy"));
+    if let Some(sequence) = deleted.filter(|_| segments.is_empty()) {
+        return Err(footage::gone(store, id, sequence)?);
     }
     segments.sort_by_key(TimelineSegment::place);
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else {

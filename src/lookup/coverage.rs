@@ -1,9 +1,11 @@
 //! `GET /v1/recorders/{id}/coverage`: what exists of a range, and for each hole its cause. Always 200 for a known
 //! recorder, also when nothing exists: that is the answer.
 
+use std::collections::BTreeSet;
+
 use aigaq_proto::limits::DURATION_US_MAX;
 use aigaq_proto::link::{LossCause, StopCause};
-use aigaq_proto::{Micros, RecorderId};
+use aigaq_proto::{Micros, RecorderId, Sequence};
 use axum::Json;
 use axum::extract::State as Shared;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use super::span::{Builder, Cause, Coverage, Missing, Tail};
 use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::{Find, Permit, Viewer};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::fleet::Fleet;
 use crate::store::engine::Direction;
 use crate::store::records::TimelineKind;
@@ -214,18 +216,96 @@ pub(super) fn scan(
     id: RecorderId,
     range: TimeRange,
     now: Option<Micros>,
+    look: impl FnMut(&mut Builder<'_>),
+) -> Result<Coverage> {
+    scan_without(store, fleet, id, range, now, &BTreeSet::new(), look)
+}
+
+/// The coverage of a range as the first `cut` entries of the log tell it: links that came in later are missing, for the time being.
+/// Blocks.
+///
+/// # Errors
+/// As [`scan`].
+pub(super) fn as_of(
+    store: &Store,
+    fleet: &Fleet,
+    id: RecorderId,
+    range: TimeRange,
+    now: Micros,
+    cut: u64,
+) -> Result<Coverage> {
+    let mut late = BTreeSet::new();
+    if store.log_size()? > cut {
+        let from = range.from.saturating_sub(u64::from(DURATION_US_MAX));
+        let before = store.timeline(id, 0..from, Direction::Backward).take(EXPLAINING_ENTRIES_MAX);
+        let after = store.timeline(id, range.to..u64::MAX, Direction::Forward).take(EXPLAINING_ENTRIES_MAX);
+        let within = store.timeline(id, from..range.to, Direction::Forward);
+        // On either side the search ends with the first that bounds and was there.
+        late_until(store, id, before, cut, &mut late)?;
+        late_until(store, id, after, cut, &mut late)?;
+        for entry in within {
+            note_late(store, id, &entry?, cut, &mut late)?;
+        }
+    }
+    scan_without(store, fleet, id, range, Some(now), &late, |_| {})
+}
+
+fn late_until(
+    store: &Store,
+    id: RecorderId,
+    entries: impl Iterator<Item = Result<TimelineEntry>>,
+    cut: u64,
+    late: &mut BTreeSet<Sequence>,
+) -> Result<()> {
+    for entry in entries {
+        let entry = entry?;
+        if !note_late(store, id, &entry, cut, late)? && bounds(&entry.record.kind) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Notes a link that came into the log too late; whether it did.
+fn note_late(
+    store: &Store,
+    id: RecorderId,
+    entry: &TimelineEntry,
+    cut: u64,
+    late: &mut BTreeSet<Sequence>,
+) -> Result<bool> {
+    let link = match store.link(id, entry.sequence) {
+        Err(error) if error.kind() == Kind::Damaged => None,
+        link => link?,
+    };
+    let is_late = link.is_some_and(|link| link.log_index >= cut);
+    if is_late {
+        late.insert(entry.sequence);
+    }
+    Ok(is_late)
+}
+
+fn scan_without(
+    store: &Store,
+    fleet: &Fleet,
+    id: RecorderId,
+    range: TimeRange,
+    now: Option<Micros>,
+    late: &BTreeSet<Sequence>,
     mut look: impl FnMut(&mut Builder<'_>),
 ) -> Result<Coverage> {
     let head = store.head(id)?.unwrap_or_default();
     let known = Known::of(store, fleet, id, &head)?;
-    let gaps = Gaps::explain(&head.chain.gaps(), &known);
+    let gaps = Gaps::explain(&head.chain.gaps(), &known).with_pending(late);
     let mut builder = Builder::new(range, &gaps);
+    let was_there =
+        |entry: &Result<TimelineEntry>| entry.as_ref().map_or(true, |entry| !late.contains(&entry.sequence));
     let from = range.from.saturating_sub(u64::from(DURATION_US_MAX));
-    if let Some(before) = first_bound(store.timeline(id, 0..from, Direction::Backward))? {
+    if let Some(before) = first_bound(store.timeline(id, 0..from, Direction::Backward).filter(was_there))? {
         builder.push(&before)?;
     }
     let deleted_before = store.deleted_before(id)?;
-    for entry in store.timeline(id, from..range.to, Direction::Forward) {
+    for entry in store.timeline(id, from..range.to, Direction::Forward).filter(was_there) {
         let entry = entry?;
         if entry.captured_at < deleted_before && is_deleted(store, id, &entry)? {
             builder.push_deleted(&entry);
@@ -234,7 +314,7 @@ pub(super) fn scan(
         }
         look(&mut builder);
     }
-    if let Some(after) = first_bound(store.timeline(id, range.to..u64::MAX, Direction::Forward))? {
+    if let Some(after) = first_bound(store.timeline(id, range.to..u64::MAX, Direction::Forward).filter(was_there))? {
         builder.push(&after)?;
     }
     Ok(builder.finish(&Tail::of(known.announced.as_ref(), now)))
@@ -245,10 +325,11 @@ fn is_deleted(store: &Store, id: RecorderId, entry: &TimelineEntry) -> Result<bo
     Ok(matches!(entry.record.kind, TimelineKind::Media { .. }) && footage::is_deleted(store, id, entry.sequence)?)
 }
 
+fn bounds(kind: &TimelineKind) -> bool {
+    matches!(kind, TimelineKind::Start | TimelineKind::Media { .. } | TimelineKind::Stop { .. })
+}
+
 fn first_bound(entries: impl Iterator<Item = Result<TimelineEntry>>) -> Result<Option<TimelineEntry>> {
-    let bounds = |kind: &TimelineKind| {
-        matches!(kind, TimelineKind::Start | TimelineKind::Media { .. } | TimelineKind::Stop { .. })
-    };
     let mut near = entries.take(EXPLAINING_ENTRIES_MAX);
     near.find(|entry| entry.as_ref().map_or(true, |entry| bounds(&entry.record.kind))).transpose()
 }

@@ -3,6 +3,8 @@
 //! Every missing sequence has exactly one reason. What a signed `Lost` link says counts before what was announced, since it was said
 //! later; what was announced counts before a refusal, since it may still come. What nothing explains stays unknown.
 
+use std::collections::BTreeSet;
+
 use aigaq_proto::link::LossCause;
 use aigaq_proto::{LinkHeader, RecorderId, Sequence, SequenceRange};
 
@@ -129,6 +131,16 @@ impl Gaps {
             pieces = overlay(pieces, announced.waiting.iter().map(|range| (*range, Why::NotUploaded)));
         }
         Self { pieces: overlay(pieces, known.lost.iter().map(|(range, cause)| (*range, Why::Lost(*cause)))) }
+    }
+
+    /// The same with links that are not there yet.
+    #[must_use]
+    pub(super) fn with_pending(mut self, sequences: &BTreeSet<Sequence>) -> Self {
+        self.pieces.extend(sequences.iter().map(|at| Piece { first: *at, last: *at, why: Why::Pending }));
+        if !sequences.is_empty() {
+            self.pieces.sort_by_key(|piece| piece.first);
+        }
+        self
     }
 
     /// What is missing between two links of the chain.

@@ -175,7 +175,8 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let range = TimeRange::parse(&new.from, &new.to, DAYS_MAX)?;
     if new.recorders.is_empty() || new.recorders.len() > RECORDERS_MAX {
-        return Err(Problem::invalid(format!("recorders needs 1 to {RECORDERS_MAX} recorders")));
+        let text = format!("recorders needs 1 to {RECORDERS_MAX} recorders: order more than one export for more");
+        return Err(Problem::invalid(text));
     }
     let mut recorders = Vec::with_capacity(new.recorders.len());
     for text in &new.recorders {
@@ -364,11 +365,11 @@ fn document(record: Record, progress: Progress) -> ExportDocument {
     }
 }
 
-/// What exports are told of what is missing: the same that coverage says.
+/// What exports are told of what is missing: the same that coverage said when the log had the size of the export.
 #[must_use]
 pub fn holes(fleet: Fleet, clock: crate::Clock) -> Holes {
-    Arc::new(move |store, recorder: RecorderId, from, to| {
-        let coverage = coverage::scan(store, &fleet, recorder, TimeRange { from, to }, Some(clock.now()), |_| {})?;
+    Arc::new(move |store, recorder: RecorderId, (from, to), cut| {
+        let coverage = coverage::as_of(store, &fleet, recorder, TimeRange { from, to }, clock.now(), cut)?;
         let name = |value: Option<serde_json::Value>| value.and_then(|value| value.as_str().map(str::to_owned));
         let hole = |hole: super::span::Hole| Hole {
             from: hole.from,

@@ -42,12 +42,12 @@ pub(super) struct NewHold {
     reason: String,
 }
 
-/// Why a hold is to be released.
+/// Why a hold is to be released, or a key to be destroyed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRelease {
     /// At most 500 characters.
-    reason: String,
+    pub(super) reason: String,
 }
 
 /// Where a hold stands.

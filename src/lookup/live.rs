@@ -78,6 +78,7 @@ pub(super) async fn index(
     responses((status = 200, description = "The bytes as recorded", body = Vec<u8>, content_type = "video/mp4"),
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),
         (status = 409, response = Problem),
+        (status = 410, response = Problem),
         (status = "default", response = Problem)),
     security(("token" = [])))]
 pub(super) async fn file(

@@ -5,7 +5,8 @@
 //! passes through [`viewer::Viewer`], which has `audit` write the entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
-//! not at all; a range with holes is 200 with what is there. This room never writes anything but audit entries and the marks of operators,
+//! not at all; a range with holes is 200 with what is there; what was there and is gone is 410 with the statement that says so. This room
+//! never writes anything but audit entries and the marks of operators,
 //! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
 mod asked;
@@ -17,11 +18,13 @@ mod content;
 mod coverage;
 mod dark;
 mod deletions;
+mod destructions;
 mod events;
 mod exact;
 mod explain;
 mod exports;
 mod footage;
+mod gone;
 mod guard;
 mod holds;
 mod live;

@@ -15,8 +15,9 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, categories, class, clip, coverage, deletions, events, exports, holds, live, log, marks, path,
-    play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions, sign_in, trail,
+    State, assignments, categories, class, clip, coverage, deletions, destructions, events, exports, holds, live, log,
+    marks, path, play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions, sign_in,
+    trail,
 };
 
 /// What the document says of the whole.
@@ -54,6 +55,8 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(proof::verdict))
         .routes(routes!(proof::forks))
         .routes(routes!(proof::quarantine))
+        .routes(routes!(proof::fork_payload))
+        .routes(routes!(proof::quarantined_payload))
         .routes(routes!(revocation::revoke))
         .routes(routes!(class::class, class::classify))
         .routes(routes!(coverage::coverage))
@@ -77,6 +80,9 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(categories::list))
         .routes(routes!(marks::list))
         .routes(routes!(marks::raise))
+        .routes(routes!(destructions::list, destructions::ask))
+        .routes(routes!(destructions::withdraw))
+        .routes(routes!(destructions::confirm))
         .routes(routes!(trail::list))
         .routes(routes!(trail::proof))
         .routes(routes!(events::follow))

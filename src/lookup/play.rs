@@ -61,6 +61,7 @@ pub(super) async fn index(
         (status = 206, description = "The bytes of the range", body = Vec<u8>, content_type = "video/mp4"),
         (status = 304, description = "The same as the client has"),
         (status = 409, response = Problem),
+        (status = 410, response = Problem),
         (status = 416, response = Problem),
         (status = "default", response = Problem)),
     security(("token" = [])))]

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::{ToResponse, ToSchema};
 
+use super::gone::Gone;
 use crate::error::{Error, Kind};
 
 /// Content type of a problem document.
@@ -40,6 +41,9 @@ pub struct Problem {
     /// The code that OAuth 2.0 has for it (RFC 6749 section 5.2), where a token was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where the proof is that footage which is gone was deleted, and by which rule or whose order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
     /// The recordings of the range, where the range must lie in one: ask for one of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recordings: Vec<RecordingRange>,
@@ -68,6 +72,7 @@ impl Problem {
             detail: Some(detail.into()),
             instance: None,
             error: None,
+            statement: None,
             recordings: Vec::new(),
         }
     }
@@ -89,6 +94,12 @@ impl Problem {
 impl From<Error> for Problem {
     /// Consumes the error: this is where it is logged, once.
     fn from(error: Error) -> Self {
+        if let Some(gone) = Gone::of(&error) {
+            tracing::debug!(%error, "look-up of what is gone");
+            let statement = gone.statement.map(|number| format!("/v1/audit/{number}/proof"));
+            let title = "It was there and is gone".to_owned();
+            return Self { title, statement, ..Self::new(StatusCode::GONE, error.context()) };
+        }
         let kind = error.kind();
         let status = StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let instance = format!("urn:aigaq:occurrence:{:08x}", INSTANCES.fetch_add(1, Ordering::Relaxed));
@@ -115,6 +126,7 @@ impl From<Error> for Problem {
             // What is not there and what is not theirs look the same, to the last byte.
             instance: (kind != Kind::NotFound).then_some(instance),
             error: None,
+            statement: None,
             recordings: Vec::new(),
         }
     }

@@ -35,11 +35,11 @@ use crate::clock::Clock;
 use crate::error::{Context as _, Kind, Result};
 use crate::store::policy::{DAY_US, day_of};
 use crate::store::records::{Act, AuditRecord, Cause, DayRecord, Event, ExpiryRecord, ExtensionRecord, HoldRecord};
-use crate::store::{Hidden, Released, Store};
+use crate::store::{Hidden, Released, Store, Wished};
 use pass::Left;
 
 pub use claims::HELD_DAYS;
-pub use destroy::{Destroyed, destroy};
+pub use destroy::{Destroyed, Outcome, ask, destroy, withdraw};
 pub use metrics::Metrics;
 pub use preview::{Line, Planned, Preview, preview};
 pub use statement::{DOMAIN, Statement};
@@ -165,6 +165,30 @@ impl Retention {
         store.undo(recorder, range, until_day, act)?;
         self.shared.wake.notify_one();
         Ok(Some(Undone { until_day, links, bytes }))
+    }
+
+    /// Asks that a key be destroyed before its day is over. Blocks.
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub fn ask_destruction(&self, recorder: RecorderId, day: u32, act: Act, source: &str) -> Result<Wished> {
+        ask(&self.shared.store, recorder, day, act, source)
+    }
+
+    /// Takes that back. Blocks.
+    ///
+    /// # Errors
+    /// As [`withdraw`].
+    pub fn withdraw_destruction(&self, recorder: RecorderId, day: u32, act: Act, source: &str) -> Result<Wished> {
+        withdraw(&self.shared.store, recorder, day, act, source)
+    }
+
+    /// Destroys a key as the second person. Blocks.
+    ///
+    /// # Errors
+    /// As [`destroy`].
+    pub fn confirm_destruction(&self, recorder: RecorderId, day: u32, act: &Act, source: &str) -> Result<Outcome> {
+        destroy(&self.shared.store, recorder, day, act, source)
     }
 
     /// Deletes what is due, every `period` and whenever something is held, until `stop`.

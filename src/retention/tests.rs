@@ -11,9 +11,9 @@ use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, link};
 use bytes::Bytes;
 use prometheus::Registry;
 
-use super::{GRACE_US, HELD_DAYS, Metrics, Planned, Retention, destroy, preview};
+use super::{Destroyed, GRACE_US, HELD_DAYS, Metrics, Outcome, Planned, Retention, ask, destroy, preview, withdraw};
 use crate::clock::Clock;
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::seal::{self, Ring};
 use crate::store::engine::Family;
 use crate::store::engine::memory::{FailAt, Memory};
@@ -22,7 +22,7 @@ use crate::store::records::{
     self, Act, AuditRecord, Body, Event, HoldRecord, LinkRecord, Owner, QuarantineRecord, RecorderKey, RecorderKind,
     RecorderRecord,
 };
-use crate::store::{Commit, NewLink, NewQuarantine, Policy, Released, Store, keys};
+use crate::store::{Commit, NewLink, NewQuarantine, Policy, Released, Store, Wished, keys};
 
 /// The day on which the tests begin.
 const DAY: u32 = 20_000;
@@ -688,7 +688,7 @@ fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
     rig.record(one, 1);
     rig.record(two, 1);
     let copy = rig.memory.restart();
-    let done = destroy(&rig.store, one, DAY + 10, &act("command line", at(DAY))).unwrap();
+    let done = destroyed(&rig, one, DAY + 10, "command line").unwrap();
     assert_eq!((done.links, done.bytes), (10, 10 * BODY as u64));
     rig.record(one, 11);
     for rig in [&rig.restart(), &rig] {
@@ -699,7 +699,7 @@ fn a_key_that_is_destroyed_early_takes_its_footage_and_nothing_else() {
         }
         assert_eq!(rig.seen(one, 11..21).len(), 10, "what comes later has a new key");
         assert_eq!(rig.seen(two, 1..11).len(), 10);
-        assert_eq!(destroy(&rig.store, one, DAY + 9, &act("x", at(DAY))).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(destroyed(rig, one, DAY + 9, "x").unwrap_err().kind(), Kind::NotFound);
         assert!(rig.store.deleted_before(one).unwrap() > at(DAY));
         let ring = Ring::open(rig.home.path(), &seal::Settings::default()).unwrap();
         let copy = Store::with_keys(Arc::new(copy.clone()), rig.policy.clone(), ring).unwrap();
@@ -719,7 +719,7 @@ fn a_held_key_is_not_destroyed_early_and_both_are_written_down() {
     rig.record(recorder, 1);
     let from = at(DAY) + 9 * SECOND;
     rig.retention.hold(recorder, from..from + 1, act("token:a", at(DAY))).unwrap();
-    let error = destroy(&rig.store, recorder, DAY + 10, &act("command line", at(DAY))).unwrap_err();
+    let error = destroyed(&rig, recorder, DAY + 10, "command line").unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.to_string().contains("hold 1 covers"), "{error}");
     assert_eq!(rig.seen(recorder, 1..11).len(), 10);
@@ -728,7 +728,7 @@ fn a_held_key_is_not_destroyed_early_and_both_are_written_down() {
     assert_eq!((last.event, last.outcome.as_str()), (Event::KeyDestruction, "refused: held"));
     rig.retention.ask_release(recorder, 1, act("token:a", at(DAY))).unwrap();
     rig.retention.confirm_release(recorder, 1, act("token:b", at(DAY))).unwrap();
-    assert_eq!(destroy(&rig.store, recorder, DAY + 10, &act("command line", at(DAY))).unwrap().links, 10);
+    assert_eq!(destroyed(&rig, recorder, DAY + 10, "command line").unwrap().links, 10);
 }
 
 #[test]
@@ -737,8 +737,9 @@ fn a_destruction_that_a_crash_cuts_off_is_finished_at_the_next_start() {
     let recorder = rig.recorder(1, "Traffic");
     rig.record(recorder, 1);
     let claims = rig.store.claims();
-    rig.memory.fail_commit(1, FailAt::End);
     let entry = AuditRecord::new(at(DAY), Event::KeyDestruction, "x", "local", "destroy".to_owned());
+    rig.wish(recorder);
+    rig.memory.fail_commit(1, FailAt::End);
     let destroyed = rig.store.destroy_key((DAY + 10, recorder), at(DAY), claims, act("x", at(DAY)), &entry);
     assert_eq!(destroyed.unwrap_err().kind(), Kind::Fatal);
     assert!(!rig.store.destruction(DAY + 10, recorder).unwrap().unwrap().done);
@@ -757,6 +758,7 @@ fn a_destruction_that_was_not_done_is_not_written_down_as_done() {
     let entry = AuditRecord::new(at(DAY), Event::KeyDestruction, "x", "local", "destroy".to_owned());
     let destroy_at =
         |rig: &Rig, claims| rig.store.destroy_key((DAY + 10, recorder), at(DAY), claims, act("x", at(DAY)), &entry);
+    rig.wish(recorder);
     let before = rig.store.claims();
     rig.retention.hold(recorder, at(DAY)..at(DAY) + SECOND, act("token:a", at(DAY))).unwrap();
     assert!(!destroy_at(&rig, before).unwrap(), "something was held meanwhile");
@@ -765,4 +767,47 @@ fn a_destruction_that_was_not_done_is_not_written_down_as_done() {
     let rig = rig.restart();
     assert!(rig.store.has_key(DAY + 10, recorder).unwrap());
     assert_eq!(rig.destructions(), [""; 0]);
+}
+
+impl Rig {
+    /// Somebody asks that the key of the first footage of a recorder be destroyed, and nothing of it is in the list of destructions.
+    fn wish(&self, recorder: RecorderId) {
+        let entry = AuditRecord::new(at(DAY), Event::Request, "token:asker", "local", "ask".to_owned());
+        let asked = self.store.ask_destruction((DAY + 10, recorder), act("token:asker", at(DAY)), &entry).unwrap();
+        assert!(matches!(asked, Wished::Done(_)));
+    }
+}
+
+/// Destroys a key as the second person; somebody else asks for it first if nobody has.
+fn destroyed(rig: &Rig, recorder: RecorderId, day: u32, by: &str) -> Result<Destroyed> {
+    ask(&rig.store, recorder, day, act("token:asker", at(DAY)), "local")?;
+    match destroy(&rig.store, recorder, day, &act(by, at(DAY)), "local")? {
+        Outcome::Destroyed(done) => Ok(done),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nobody_destroys_a_key_alone() {
+    let rig = Rig::new();
+    let recorder = rig.recorder(1, "Traffic");
+    rig.record(recorder, 1);
+    let (anna, ben) = (act("account:anna", at(DAY)), act("account:ben", at(DAY)));
+    let confirm = |act: &Act| destroy(&rig.store, recorder, DAY + 10, act, "::1").unwrap();
+    assert_eq!(confirm(&anna), Outcome::NotAsked);
+    let ask = || ask(&rig.store, recorder, DAY + 10, anna.clone(), "::1").unwrap();
+    assert!(matches!(ask(), Wished::Done(_)) && matches!(ask(), Wished::Waiting(_)));
+    assert_eq!(confirm(&anna), Outcome::SamePerson);
+    assert!(matches!(withdraw(&rig.store, recorder, DAY + 10, ben.clone(), "::1").unwrap(), Wished::Done(_)));
+    assert_eq!(confirm(&ben), Outcome::NotAsked, "it was taken back");
+    assert!(matches!(ask(), Wished::Done(_)));
+    assert_eq!(rig.seen(recorder, 1..11).len(), 10, "until then nothing is gone");
+    let rig = rig.restart();
+    assert!(matches!(destroy(&rig.store, recorder, DAY + 10, &ben, "::1").unwrap(), Outcome::Destroyed(_)));
+    for sequence in 1..11 {
+        let error = rig.store.body(&rig.store.link(recorder, sequence).unwrap().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("destroyed with its key, by account:ben"), "{error}");
+    }
+    let wish = rig.store.wish(DAY + 10, recorder).unwrap().unwrap();
+    assert_eq!((wish.asked, wish.ended), (anna, Some(ben)));
 }

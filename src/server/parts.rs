@@ -117,7 +117,7 @@ impl Opened {
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
         let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, exporter)?;
-        let source = source.with_stamps(stamps.clone());
+        let source = source.with_stamps(stamps.clone()).with_witnesses(!witness_settings(config).witnesses.is_empty());
         let exports = Arc::new(Exports::open(&data.join(EXPORTS), source, clock.clone(), export_metrics)?);
         let office = Office {
             authority,

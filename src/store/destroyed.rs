@@ -1,5 +1,7 @@
 //! Keys that are destroyed before their day is over: what was sealed under them is gone, in every copy.
 //!
+//! One person asks for it and another one confirms: nobody does it alone. What was asked for stays, with what became of it.
+//!
 //! The order: it is durable that the key goes, who wanted it and which commits lose what they brought, then the key goes, then that is durable; all of
 //! it while nothing else is written. What a crash cuts off the next start finishes before the first commit. Whoever reads is told what
 //! became of it; nobody takes it for damage.
@@ -10,14 +12,87 @@ use std::sync::{PoisonError, RwLock};
 use aigaq_proto::{Micros, RecorderId};
 
 use super::engine::{Batch, Direction, Family};
-use super::records::{self, Act, AuditRecord, Body, DestructionRecord};
+use super::records::{self, Act, AuditRecord, Body, DestructionRecord, WishRecord};
 use super::{Store, keys};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Which commits lost what they brought, by day and recorder.
 pub(super) type Set = RwLock<BTreeMap<(u32, RecorderId), u64>>;
 
+/// What became of the wish that a key be destroyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wished {
+    /// It is written down, or taken back.
+    Done(WishRecord),
+    /// Somebody has asked for it already; another person has to confirm.
+    Waiting(WishRecord),
+    /// Nobody has asked for it, or it is over.
+    NotAsked,
+}
+
 impl Store {
+    /// What was asked for of a key and what became of it.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`].
+    pub fn wish(&self, day: u32, recorder: RecorderId) -> Result<Option<WishRecord>> {
+        let value = self.engine().get(Family::Wishes, &keys::destroyed(day, recorder))?;
+        value.map(|value| records::decode(&value, "wishes")).transpose()
+    }
+
+    /// Every destruction that was ever asked for, by day and recorder.
+    pub fn wishes(&self) -> impl Iterator<Item = Result<(u32, RecorderId, WishRecord)>> + '_ {
+        self.scan(Family::Wishes, keys::everything(), Direction::Forward).map(|entry| {
+            let (key, value) = entry?;
+            let (day, recorder) = keys::read_destroyed(&key)?;
+            Ok((day, recorder, records::decode(&value, "wishes")?))
+        })
+    }
+
+    /// Asks that a key be destroyed; `entry` says so in the audit trail, exactly if it is written down.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn ask_destruction(
+        &self,
+        (day, recorder): (u32, RecorderId),
+        asked: Act,
+        entry: &AuditRecord,
+    ) -> Result<Wished> {
+        let _writing = self.writing();
+        if let Some(waiting) = self.wish(day, recorder)?.filter(|wish| wish.ended.is_none()) {
+            return Ok(Wished::Waiting(waiting));
+        }
+        let wish = WishRecord { asked, ended: None };
+        self.put_wish((day, recorder), &wish, entry)?;
+        Ok(Wished::Done(wish))
+    }
+
+    /// Takes back that a key be destroyed; anybody may who could have asked.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn withdraw_destruction(
+        &self,
+        (day, recorder): (u32, RecorderId),
+        ended: Act,
+        entry: &AuditRecord,
+    ) -> Result<Wished> {
+        let _writing = self.writing();
+        let Some(waiting) = self.wish(day, recorder)?.filter(|wish| wish.ended.is_none()) else {
+            return Ok(Wished::NotAsked);
+        };
+        let wish = WishRecord { ended: Some(ended), ..waiting };
+        self.put_wish((day, recorder), &wish, entry)?;
+        Ok(Wished::Done(wish))
+    }
+
+    fn put_wish(&self, (day, recorder): (u32, RecorderId), wish: &WishRecord, entry: &AuditRecord) -> Result<()> {
+        let mut batch = Batch::default();
+        batch.put(Family::Wishes, keys::destroyed(day, recorder), records::encode(wish)?);
+        self.audit_with(std::slice::from_ref(entry), batch)
+    }
+
     /// Destroys the key of a recorder and footage day, if nothing was held or extended since `claims` were counted: whoever asks has
     /// made sure that nothing under it is held. `newest` is when the newest of it was captured; `entry` says it in the audit trail, exactly
     /// if it is done. New footage of that day gets a new key.
@@ -26,7 +101,7 @@ impl Store {
     /// Whether it was done.
     ///
     /// # Errors
-    /// Those of the keys, and as [`Store::commit`].
+    /// [`Kind::Invalid`] if not another person than the one of `act` has asked for it, those of the keys, and as [`Store::commit`].
     pub fn destroy_key(
         &self,
         (day, recorder): (u32, RecorderId),
@@ -39,9 +114,13 @@ impl Store {
         if claims != *writing {
             return Ok(false);
         }
+        let wish = self.wish(day, recorder)?.filter(|wish| wish.ended.is_none() && wish.asked.by != act.by);
+        let wish = wish.ok_or_else(|| Error::new(Kind::Invalid, "another person has to have asked for it"))?;
         let before_commit = self.next_commit();
-        let record = DestructionRecord { act, before_commit, done: false };
+        let record = DestructionRecord { act: act.clone(), before_commit, done: false };
         let mut batch = Batch::default();
+        let wish = WishRecord { ended: Some(act), ..wish };
+        batch.put(Family::Wishes, keys::destroyed(day, recorder), records::encode(&wish)?);
         batch.put(Family::Destroyed, keys::destroyed(day, recorder), records::encode(&record)?);
         let before = newest.saturating_add(1).max(self.deleted_before(recorder)?);
         batch.put(Family::Deleted, keys::recorder(recorder), records::encode(&before)?);

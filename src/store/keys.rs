@@ -35,6 +35,7 @@
 //! marked      | recorder 16 | key of the mark 33 |
 //! categories  | category, UTF-8 | 0 1 | key of the mark 33 |
 //! assignees   | name, UTF-8 | 0 1 | from 8 | recorder 16 |
+//! destroyed, wishes | expiry day 4 | recorder 16 |
 //! meta        | name, ASCII |
 //! ```
 

@@ -112,6 +112,15 @@ impl Store {
         })
     }
 
+    /// A link in quarantine, by the commit that stored it and its place therein.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    pub fn quarantined(&self, recorder: RecorderId, commit: u64, index: u32) -> Result<Option<QuarantineRecord>> {
+        let value = self.engine().get(Family::Quarantine, &keys::quarantine(recorder, commit, index))?;
+        value.map(|value| records::decode(&value, "quarantine")).transpose()
+    }
+
     /// A recorder's links in quarantine, in order of arrival.
     pub fn quarantine(&self, recorder: RecorderId) -> impl Iterator<Item = Result<QuarantineEntry>> + '_ {
         self.scan(Family::Quarantine, keys::all_under(&recorder.0), Direction::Forward).map(|entry| {

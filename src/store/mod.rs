@@ -45,6 +45,7 @@ use aigaq_proto::RecorderId;
 
 pub use commit::{Commit, LogRow, NewLink, NewQuarantine};
 pub use copied::{PutBack, Snapshot};
+pub use destroyed::Wished;
 pub use directory::Directory;
 pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};

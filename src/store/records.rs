@@ -29,7 +29,9 @@ pub use field::{
 };
 pub use index::{PresenceRecord, RunRecord, RunsRecord, Step};
 pub use marks::{MarkPlace, MarkRecord, Raiser};
-pub use retention::{Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner};
+pub use retention::{
+    Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner, WishRecord,
+};
 pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};
 

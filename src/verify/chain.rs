@@ -1,4 +1,5 @@
-//! One recorder: each line of its chain against the log, its keys and its own words, and the footage that it names.
+//! One recorder: each line of its chain against the log, its keys and its own words, the footage that it names, and what other files
+//! say of it.
 //!
 //! A payload lies where the one before it ended; where it does not, both places are looked at before anything is said, so that
 //! a line that was changed is blamed and not the next one.
@@ -8,15 +9,20 @@ use std::ops::Range;
 
 use aigaq_proto::signature::PublicKey;
 use aigaq_proto::verdict::{self, Facts, Judge, Place, What};
-use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, receipt};
+use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, Sequence, link, receipt};
 
+use super::custody::{Custody, Stated};
 use super::files::Files;
+use super::gaps::{Declared, Timeline};
 use super::hashing::{Hashed, Hasher};
 use super::lines::Lines;
+use super::proofs::Proofs;
 use super::report::Fault;
 use super::source::Source;
-use crate::bundle;
-use crate::bundle::line::{Line, Link, Payload, Says};
+use super::told::{Tally, Told};
+use crate::bundle::line::{Clock, Line, Link, Payload, Says};
+use crate::bundle::manifest::{Delivered, Media};
+use crate::bundle::{self, about};
 use crate::error::Result;
 
 /// Values that are looked for in one line, should its line break be gone.
@@ -39,6 +45,17 @@ pub(super) struct Chain {
     pub(super) quarantined: u64,
     /// First and last arrival under each key.
     pub(super) used: BTreeMap<Digest, (Micros, Micros)>,
+    /// What the marks must be, and whether every line of the chain is what it should be.
+    pub(super) marks: (Tally, bool),
+}
+
+/// A file of media as the lines describe it.
+struct Film {
+    path: String,
+    segments: u64,
+    from: Micros,
+    to: Micros,
+    clock: Option<Clock>,
 }
 
 /// A file whose payloads are being gone through.
@@ -66,6 +83,11 @@ pub(super) struct Walker<'a> {
     pub(super) tree: Option<Tree>,
     pub(super) range: Range<Micros>,
     pub(super) keys: Vec<PublicKey>,
+    pub(super) proofs: Proofs,
+    pub(super) custody: &'a Custody,
+    /// What is said of its gaps, and what was delivered of it.
+    pub(super) declared: Option<&'a Declared>,
+    pub(super) delivered: Option<&'a Delivered>,
 }
 
 /// What is gathered on the way.
@@ -77,6 +99,13 @@ struct Progress {
     turn: u64,
     quarantined: u64,
     used: BTreeMap<Digest, (Micros, Micros)>,
+    told: Told,
+    timeline: Timeline,
+    films: BTreeMap<Sequence, Film>,
+    /// First and last sequence of the chain.
+    sequences: Option<(Sequence, Sequence)>,
+    /// Whether every line so far reads, and says what its header says.
+    clear: bool,
 }
 
 impl Walker<'_> {
@@ -95,24 +124,63 @@ impl Walker<'_> {
             turn: 0,
             quarantined: 0,
             used: BTreeMap::new(),
+            told: Told::default(),
+            timeline: Timeline::default(),
+            films: BTreeMap::new(),
+            sequences: None,
+            clear: true,
         };
         while let Some(line) = lines.next(self.hasher)? {
             self.line(line, &path, &mut progress)?;
         }
         let digest = lines.end(self.hasher)?;
         self.files.compare(&path, digest);
+        progress.clear &= !self.files.faults.broken(&path);
         self.finish(progress).map(Some)
     }
 
-    fn finish(&mut self, progress: Progress) -> Result<Chain> {
-        let Progress { judge, open, done, quarantined, used, .. } = progress;
+    fn finish(mut self, mut progress: Progress) -> Result<Chain> {
+        if self.declared.is_some_and(|declared| declared.count() > 0) {
+            progress.judge.gap();
+        }
+        let clear = progress.clear;
+        if clear && !self.delivers(&progress) {
+            self.files.faults.add(bundle::MANIFEST, Fault::Contradicts);
+        }
+        let Progress { judge, open, done, quarantined, used, told, timeline, .. } = progress;
+        let marks = told.compare(self.source, self.files, self.recorder, clear)?;
+        if clear && !self.files.faults.broken(bundle::GAPS) {
+            for wrong in timeline.faults(self.declared, &self.range) {
+                self.files.faults.add(bundle::GAPS, wrong.fault());
+            }
+        }
         for (path, mut open) in open.into_iter().chain(done) {
             if !open.wrong && open.covered != open.length {
                 self.files.faults.add(&path, Fault::Uncovered);
             }
             self.close(&path, &mut open)?;
         }
-        Ok(Chain { report: judge.finish(), quarantined, used })
+        self.proofs.finish(self.files, clear);
+        Ok(Chain { report: judge.finish(), quarantined, used, marks: (marks, clear) })
+    }
+
+    /// Whether the manifest says of the footage what the lines say.
+    fn delivers(&self, progress: &Progress) -> bool {
+        let Some(delivered) = self.delivered else { return false };
+        let media = progress.films.iter().map(|(recording, film)| {
+            let corrected = film
+                .clock
+                .map(|clock| (about::time(clock.corrected(film.from)), about::time(clock.corrected(film.to))));
+            Media {
+                path: film.path.clone(),
+                recording: *recording,
+                segments: film.segments,
+                from: about::time(film.from),
+                to: about::time(film.to),
+                corrected,
+            }
+        });
+        delivered.sequences == progress.sequences && delivered.media.iter().cloned().eq(media)
     }
 
     /// Goes through what is left of a file.
@@ -135,6 +203,7 @@ impl Walker<'_> {
                 Some(Ok(line)) => self.value(&line, progress)?,
                 Some(Err(_)) => {
                     self.files.faults.add(path, Fault::Unreadable);
+                    progress.clear = false;
                     return Ok(());
                 }
                 None => return Ok(()),
@@ -157,6 +226,11 @@ impl Walker<'_> {
             Line::Fork(link) => self.link(link, true, progress),
             Line::Quarantined(quarantined) => {
                 progress.quarantined = progress.quarantined.saturating_add(1);
+                if let Payload::Deleted { statement } = &quarantined.payload
+                    && self.custody.states(*statement, self.recorder, None) == Stated::Otherwise
+                {
+                    self.files.faults.add(&bundle::chain(self.recorder), Fault::Contradicts);
+                }
                 if let Payload::File { path, offset, length } = &quarantined.payload {
                     let found = self.payload(path, *offset, *length, &quarantined.payload_digest, *length, progress)?;
                     if !matches!(found, Some(Found { digest, .. }) if digest == quarantined.payload_digest) {
@@ -172,8 +246,16 @@ impl Walker<'_> {
         let header = LinkHeader::decode(&link.header).ok();
         let place = self.place(link);
         let mut agrees = header.as_ref().is_some_and(|header| Says::of(header, link.clock) == link.says);
+        let named = header.as_ref().is_some_and(|header| header.sequence == link.sequence);
+        let sound = agrees && named && link::digest(&link.header) == link.digest;
         let payload = match (&link.payload, &header) {
-            (Payload::Deleted { .. }, _) => verdict::Payload::Deleted,
+            (Payload::Deleted { statement }, _) => {
+                let stated = self.custody.states(*statement, self.recorder, (!fork).then_some(link.sequence));
+                if stated == Stated::Otherwise {
+                    self.files.faults.add(&bundle::chain(self.recorder), Fault::Contradicts);
+                }
+                if stated == Stated::Yes { verdict::Payload::Deleted } else { verdict::Payload::DeletionUnproved }
+            }
             (Payload::Damaged, _) => verdict::Payload::Damaged,
             (Payload::Line { bytes }, _) => verdict::Payload::Present {
                 digest: Digest::of(bytes),
@@ -192,11 +274,13 @@ impl Walker<'_> {
             }
             (Payload::File { .. } | Payload::None | Payload::Outside, _) => verdict::Payload::Absent,
         };
-        let inside = header.as_ref().is_some_and(|header| touches(&self.range, header));
-        // Footage of the range that is neither there nor said to be gone was left out.
-        let needed = header.as_ref().is_some_and(|header| matches!(header.content, Content::Media { .. }));
-        if inside && needed && payload == verdict::Payload::Absent {
-            progress.judge.find(link.sequence, What::Dropped);
+        let inside = header.as_ref().is_some_and(|header| about::touches(&self.range, header));
+        if !fork {
+            progress.clear &= sound;
+            if let Some(header) = header.as_ref().filter(|_| sound) {
+                self.proofs.link(link, self.source, self.files, self.tree)?;
+                progress.note(link, header, &payload, inside);
+            }
         }
         let facts = Facts {
             sequence: link.sequence,
@@ -331,6 +415,30 @@ impl Walker<'_> {
     }
 }
 
+impl Progress {
+    /// What a link of the chain says that other files say too.
+    fn note(&mut self, link: &Link, header: &LinkHeader, payload: &verdict::Payload, inside: bool) {
+        let (first, last) = self.sequences.unwrap_or((link.sequence, link.sequence));
+        self.sequences = Some((first.min(link.sequence), last.max(link.sequence)));
+        self.timeline.link(header, payload, link.clock, inside);
+        if inside {
+            self.told.link(header, link.clock);
+        }
+        if let (Payload::File { path, .. }, Content::Media { recording, .. }) = (&link.payload, &header.content) {
+            let (from, to) = (header.captured_at, header.captured_at.saturating_add(u64::from(header.duration_us)));
+            let film = self.films.entry(*recording).or_insert_with(|| Film {
+                path: path.clone(),
+                segments: 0,
+                from,
+                to,
+                clock: link.clock,
+            });
+            film.segments = film.segments.saturating_add(1);
+            (film.from, film.to) = (film.from.min(from), film.to.max(to));
+        }
+    }
+}
+
 /// What lies where a payload should.
 struct Found {
     digest: Digest,
@@ -344,9 +452,4 @@ struct Found {
 
 fn is_box(name: &[u8]) -> bool {
     matches!(name, b"ftyp" | b"styp" | b"moov" | b"moof" | b"sidx" | b"emsg" | b"prft" | b"mdat" | b"free")
-}
-
-fn touches(range: &Range<Micros>, header: &LinkHeader) -> bool {
-    let end = header.captured_at.saturating_add(u64::from(header.duration_us));
-    header.captured_at < range.end && (header.captured_at >= range.start || end > range.start)
 }

@@ -6,17 +6,15 @@ use aigaq_proto::Digest;
 
 use super::report::{Fault, FileFinding};
 use super::source::{FILES_MAX, Source, is_plain, unreadable};
-use crate::bundle::{self, manifest};
+use crate::bundle::{self, SMALL_BYTES_MAX, manifest};
 use crate::error::Result;
 
 /// File findings that are listed; more are counted.
 const FINDINGS_MAX: usize = 1_000;
-/// Longest of the small files, bytes.
-pub(super) const SMALL_BYTES_MAX: u64 = 1 << 20;
 /// The files that a manifest cannot name.
 const UNNAMED: [&str; 3] = [bundle::MANIFEST, bundle::SUMS, bundle::SIGNATURE];
 /// The files that every bundle has.
-const MUST: [&str; 3] = [bundle::CHECKPOINT, bundle::EXPORTER, bundle::GAPS];
+const MUST: [&str; 5] = [bundle::CHECKPOINT, bundle::EXPORTER, bundle::GAPS, bundle::MARKERS, bundle::CUSTODY];
 
 /// What is wrong with files.
 #[derive(Default)]
@@ -26,6 +24,18 @@ pub(super) struct Faults {
 }
 
 impl Faults {
+    /// Whether the bytes of this file are not those that were exported, or do not read: what others say of it is then not held
+    /// against them.
+    pub(super) fn broken(&self, path: &str) -> bool {
+        let broken = |fault: Fault| matches!(fault, Fault::Altered | Fault::Missing | Fault::Unreadable);
+        self.list.iter().any(|known| known.path == path && broken(known.fault))
+    }
+
+    /// Whether anything is wrong with this file.
+    pub(super) fn any(&self, path: &str) -> bool {
+        self.list.iter().any(|known| known.path == path)
+    }
+
     /// Adds a finding, once.
     pub(super) fn add(&mut self, path: &str, fault: Fault) {
         if self.list.iter().any(|known| known.fault == fault && known.path == path) {
@@ -153,7 +163,15 @@ impl Files {
     /// # Errors
     /// Those of [`Source::whole`].
     pub(super) fn small_if_there(&mut self, source: &Source, path: &str) -> Result<Option<Vec<u8>>> {
-        let bytes = source.whole(path, SMALL_BYTES_MAX)?;
+        self.whole_if_there(source, path, SMALL_BYTES_MAX)
+    }
+
+    /// A file of at most `limit` bytes, if it is there.
+    ///
+    /// # Errors
+    /// Those of [`Source::whole`].
+    pub(super) fn whole_if_there(&mut self, source: &Source, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let bytes = source.whole(path, limit)?;
         if let Some(bytes) = &bytes {
             self.compare(path, Digest::of(bytes));
         }

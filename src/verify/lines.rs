@@ -1,9 +1,15 @@
-//! Lines of a file, read in pieces and fed to its digest on the way; and a file as a stream that is hashed while it is read.
+//! Lines of a file, read in pieces and fed to its digest on the way; and a file as a stream that is hashed while it is read, as a
+//! whole document or as an array of which one value at a time is in memory.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::fmt;
+use std::io::{BufReader, Read};
+use std::marker::PhantomData;
 
 use aigaq_proto::Digest;
 use aws_lc_rs::digest::{self, Context, SHA256};
+use serde::Deserializer as _;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 
 use super::hashing::{Hashed, Hasher, finished};
 use super::source::{Section, unreadable};
@@ -122,5 +128,58 @@ pub(super) fn document<T>(read: std::result::Result<T, serde_json::Error>) -> Re
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_io() => Err(Error::new(Kind::Internal, "cannot read the bundle").because(error)),
         Err(_) => Ok(None),
+    }
+}
+
+/// Shows each value of a file that is a JSON array, none of which is longer than a line may be. Returns whether all of it read, and
+/// the digest of the file.
+///
+/// # Errors
+/// [`Kind::Internal`] when the disk does not give it.
+pub(super) fn elements<T: DeserializeOwned>(section: Section, each: impl FnMut(T)) -> Result<(bool, Digest)> {
+    let left = Cell::new(LINE_BYTES_MAX);
+    let mut bounded = Bounded { inner: BufReader::new(Stream::new(section)), left: &left };
+    let mut values = serde_json::Deserializer::from_reader(&mut bounded);
+    let read = values.deserialize_seq(Each { each, left: &left, value: PhantomData::<T> }).and_then(|()| values.end());
+    let read = document(read)?.is_some();
+    Ok((read, bounded.inner.into_inner().digest()?))
+}
+
+/// A reader that is at its end after so many bytes, unless more are granted.
+struct Bounded<'a, R> {
+    inner: R,
+    left: &'a Cell<usize>,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = buffer.len().min(self.left.get());
+        let Some(part) = buffer.get_mut(..count) else { return Ok(0) };
+        let read = self.inner.read(part)?;
+        self.left.set(self.left.get().saturating_sub(read));
+        Ok(read)
+    }
+}
+
+/// Hands out the values of a sequence; each grants the next its bytes.
+struct Each<'a, T, F> {
+    each: F,
+    left: &'a Cell<usize>,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for Each<'_, T, F> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(value) = seq.next_element()? {
+            self.left.set(LINE_BYTES_MAX);
+            (self.each)(value);
+        }
+        Ok(())
     }
 }

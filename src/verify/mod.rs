@@ -1,27 +1,31 @@
 //! The offline verifier: says of a bundle what it is worth, with no network, no account and no code of a server.
 //!
 //! The path of a bundle: `source` (a ZIP or a directory, both as sections of files) → `chain` (each line, and the footage it names)
-//! with `hashing` (both digests of a byte in one pass) → `stamps` and `parts` (every other file) → `report`. Which files there must
-//! be is in `files`, what counts as trusted in `trust`.
+//! with `hashing` (both digests of a byte in one pass) → `custody`, `gaps`, `told`, `proofs` (what is said about the links, against the links) →
+//! `stamps` and `parts` (every other file) → `report`. Which files there must be is in `files`, what counts as trusted in `trust`.
 //!
 //! Promises: memory is bounded however large the bundle is; nothing that a bundle says is believed before it is checked; what is
 //! wrong with one link or file is said of that one alone; a bundle that cannot be read is an error, never a verdict.
 
 mod certificates;
 mod chain;
+mod custody;
 mod files;
+mod gaps;
 mod hashing;
 mod lines;
 mod parts;
+mod proofs;
 mod report;
 mod source;
 mod stamps;
+mod told;
 mod trust;
 mod zip;
 
 use std::path::Path;
 
-pub use report::{Basis, Ended, Fault, FileFinding, RecorderReport, Report, TimeStamp};
+pub use report::{Basis, CustodyReport, Ended, Fault, FileFinding, RecorderReport, Report, TimeStamp};
 pub use trust::Trust;
 
 use crate::error::Result;

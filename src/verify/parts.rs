@@ -14,16 +14,16 @@ use jiff::Timestamp;
 
 use super::certificates::{self, Use};
 use super::chain::{Chain, Tree, Walker};
-use super::files::{Files, SMALL_BYTES_MAX};
+use super::files::Files;
 use super::hashing::{Hasher, finished};
 use super::lines::{Stream, document};
+use super::proofs::Proofs;
 use super::report::{Basis, Ended, Fault, RecorderReport, Report};
 use super::source::{Section, Source, unreadable};
-use super::stamps;
 use super::trust::Trust;
-use crate::bundle::about::Gaps;
+use super::{custody, gaps, stamps, told};
 use crate::bundle::manifest::Manifest;
-use crate::bundle::{self, DOCUMENT_BYTES_MAX};
+use crate::bundle::{self, DOCUMENT_BYTES_MAX, SMALL_BYTES_MAX};
 use crate::error::{Context as _, Kind, Result};
 
 /// Most revocation lists that are looked at.
@@ -42,19 +42,42 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
     sums(source, &finished(&text), &mut files)?;
     let ended = ended(source, &manifest, &mut files)?;
     let (tree, cosignatures) = tree(source, &manifest, &ended, trust, &mut files)?;
-    let timestamps = match LogKey::parse(&manifest.log) {
-        Ok(log) => stamps::check(source, &mut files, &log, tree, trust)?,
-        Err(_) => Vec::new(),
+    let log = LogKey::parse(&manifest.log).ok();
+    let timestamps = match &log {
+        Some(log) => stamps::check(source, &mut files, log, tree, trust)?,
+        None => Vec::new(),
     };
     let range = time(&manifest.requested.from)?..time(&manifest.requested.to)?;
-    let gaps = gaps(source, &mut files)?;
+    let declared = gaps::read(source, &mut files)?;
     let mut hasher = Hasher::start(source.bytes())?;
-    let mut recorders = Vec::new();
+    let named: BTreeSet<String> = manifest.requested.recorders.iter().cloned().collect();
+    let custody = custody::check(source, &mut hasher, &mut files, tree, &named)?;
+    let (mut recorders, mut marks) = (Vec::new(), BTreeMap::new());
+    if declared.keys().any(|recorder| !named.contains(&recorder.to_string())) {
+        files.faults.add(bundle::GAPS, Fault::Contradicts);
+    }
+    if manifest.delivered.iter().any(|one| !named.contains(&one.recorder.to_string())) {
+        files.faults.add(bundle::MANIFEST, Fault::Contradicts);
+    }
     for recorder in recorder_ids(&manifest, &files)? {
         let certificates = certificates::pem(&files.small(source, &bundle::certificates(recorder))?, "CERTIFICATE");
         let keys = keys(source, recorder, &certificates, &mut files)?;
         let (hasher, range) = (&mut hasher, range.clone());
-        let walker = Walker { source, hasher, files: &mut files, recorder, tree, range, keys };
+        let delivered = manifest.delivered.iter().find(|one| one.recorder == recorder);
+        let proofs = Proofs::of(&files, recorder, log.clone());
+        let walker = Walker {
+            source,
+            hasher,
+            files: &mut files,
+            recorder,
+            tree,
+            range,
+            keys,
+            proofs,
+            custody: &custody,
+            declared: declared.get(&recorder),
+            delivered,
+        };
         let Some(chain) = walker.walk()? else {
             files.faults.add(&bundle::chain(recorder), Fault::Missing);
             continue;
@@ -62,10 +85,12 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
         if let Some(trust) = trust {
             trusted(&chain, recorder, &certificates, source, trust, &mut files)?;
         }
-        let says = manifest.delivered.iter().find(|one| one.recorder == recorder).map(|one| one.verdict.clone());
-        let holes = gaps.get(&recorder).copied().unwrap_or(0);
+        let says = delivered.map(|one| one.verdict.clone());
+        let holes = declared.get(&recorder).map_or(0, gaps::Declared::count);
         recorders.push(RecorderReport::new(recorder, chain.report, holes, chain.quarantined, says));
+        marks.insert(recorder, chain.marks);
     }
+    told::marks(source, &mut files, marks)?;
     rest(source, &mut hasher, &mut files)?;
     let worst = recorders.iter().map(|one| one.verdict).max().unwrap_or(Verdict::NotAuthentic);
     let faults = files.faults;
@@ -80,6 +105,7 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
         cosignatures,
         quorum: trust.map_or(0, |trust| trust.quorum),
         bytes: source.bytes(),
+        custody: custody.report,
         timestamps,
         recorders,
         files: faults.list,
@@ -218,19 +244,6 @@ fn tree(
     Ok((None, 0))
 }
 
-/// How many gaps are named, by recorder.
-fn gaps(source: &Source, files: &mut Files) -> Result<BTreeMap<RecorderId, u64>> {
-    let Some(section) = source.section(bundle::GAPS)? else { return Ok(BTreeMap::new()) };
-    let mut stream = BufReader::new(Stream::new(long(section, bundle::GAPS)?));
-    let gaps: Option<Gaps> = document(serde_json::from_reader(&mut stream))?;
-    files.compare(bundle::GAPS, stream.into_inner().digest()?);
-    let Some(gaps) = gaps else {
-        files.faults.add(bundle::GAPS, Fault::Unreadable);
-        return Ok(BTreeMap::new());
-    };
-    Ok(gaps.recorders.iter().map(|one| (one.recorder, one.gaps.len() as u64)).collect())
-}
-
 /// Recorders that were delivered, or that have a chain.
 fn recorder_ids(manifest: &Manifest, files: &Files) -> Result<BTreeSet<RecorderId>> {
     let of_chain = |path: &str| path.strip_prefix("chain/")?.strip_suffix(".jsonl")?.parse::<RecorderId>().ok();
@@ -268,7 +281,11 @@ fn trusted(
     let lists: Vec<String> = files.below(bundle::REVOCATION_LISTS).take(LISTS_MAX).map(str::to_owned).collect();
     let mut revoked: BTreeMap<Digest, Micros> = BTreeMap::new();
     for path in lists {
-        let list = files.small(source, &path)?;
+        // A list of a large CA is no small file.
+        let Some(list) = files.whole_if_there(source, &path, DOCUMENT_BYTES_MAX)? else {
+            files.faults.add(&path, Fault::Missing);
+            continue;
+        };
         for (key, at) in certificates::revoked(certificates, &trust.anchors, &list) {
             let earliest = revoked.entry(key).or_insert(at);
             *earliest = at.min(*earliest);

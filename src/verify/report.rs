@@ -40,6 +40,12 @@ pub enum Fault {
     NotTrusted,
     /// The certificate was taken back before links came in under it.
     Revoked,
+    /// It says what the log does not prove.
+    NotProven,
+    /// It does not say that footage is missing where it is.
+    UndeclaredGap,
+    /// It names a gap where there is footage, or a cause that the links deny.
+    FalseGap,
 }
 
 impl Fault {
@@ -54,6 +60,9 @@ impl Fault {
             Self::BadSignature => "is not signed by the key that it should be signed by",
             Self::NotTrusted => "leads to nothing that you trust",
             Self::Revoked => "was taken back before links came in under it",
+            Self::NotProven => "says what the log does not prove",
+            Self::UndeclaredGap => "does not say that footage is missing where it is",
+            Self::FalseGap => "names a gap where there is footage, or a cause that the links deny",
         }
     }
 }
@@ -91,10 +100,18 @@ pub struct RecorderReport {
 
 impl RecorderReport {
     pub(super) fn new(recorder: RecorderId, links: Links, gaps: u64, quarantined: u64, says: Option<String>) -> Self {
-        let verdict = if gaps > 0 { links.verdict.max(Verdict::AuthenticWithGaps) } else { links.verdict };
-        let Links { links, findings, more, .. } = links;
+        let Links { verdict, links, findings, more } = links;
         Self { recorder, verdict, exporter_says: says, links, gaps, quarantined, findings, more }
     }
+}
+
+/// The entries of the audit trail that a bundle has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CustodyReport {
+    /// How many.
+    pub entries: u64,
+    /// How many of them the log of the bundle has; the newest may not be in it yet.
+    pub proven: u64,
 }
 
 /// A time stamp over the log of the bundle. It weighs nothing in the verdict: it says since when at the latest the links were there.
@@ -148,6 +165,8 @@ pub struct Report {
     pub quorum: usize,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Who had the footage before.
+    pub custody: CustodyReport,
     /// Time stamps over the log, those that hold.
     pub timestamps: Vec<TimeStamp>,
     /// One entry a recorder.
@@ -192,6 +211,8 @@ impl Report {
             let (log, at, reason) = (shown(log), shown(at), shown(reason));
             let _ = writeln!(text, "log: {log} ended with {entries} entries at {at}, and this one goes on: {reason}");
         }
+        let CustodyReport { entries, proven } = self.custody;
+        let _ = writeln!(text, "custody: {entries} entries of the audit trail, {proven} of them in the log");
         for one in &self.timestamps {
             let trusted = match (one.trusted, one.because) {
                 (true, _) => "an authority that you trust".to_owned(),

@@ -11,14 +11,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::zip;
-use crate::bundle;
+use crate::bundle::{self, PATH_BYTES_MAX};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Most files of a bundle, and the length of their paths together, bytes.
 pub(super) const FILES_MAX: usize = bundle::FILES_MAX;
 const PATHS_BYTES_MAX: usize = 16 << 20;
-/// Longest path within a bundle, bytes.
-const PATH_BYTES_MAX: usize = 512;
 /// Deepest directory.
 const DEPTH_MAX: usize = 8;
 

@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::chain::sign;
 use crate::rig::{BEGIN, Device, Rig, at, exports, problem};
 
-fn order(recorders: &[&Device], to: u64) -> Value {
+pub(crate) fn order(recorders: &[&Device], to: u64) -> Value {
     let ids: Vec<String> = recorders.iter().map(|device| device.id.to_string()).collect();
     json!({ "recorders": ids, "from": at(0), "to": at(to), "purpose": "case 17", "reason": "asked by the court" })
 }
@@ -46,9 +46,10 @@ async fn ended(rig: &Rig, id: &str) -> Value {
 }
 
 /// The entries of a bundle, below its directory.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
-async fn bundle_of(rig: &Rig, order: &Value) -> (Value, Files) {
+/// Runs an order to its end; the job and what is in the bundle, of which the verifier says the same as the exporter.
+pub(crate) async fn bundle_of(rig: &Rig, order: &Value) -> (Value, Files) {
     let _running = run(rig);
     let response = rig.send_json(Method::POST, "/v1/exports", order, &[]).await;
     assert_eq!(response.status(), 202);
@@ -57,6 +58,13 @@ async fn bundle_of(rig: &Rig, order: &Value) -> (Value, Files) {
     assert_eq!(job["state"], "done", "{job}");
     let bytes = rig.bytes(job["bundle"]["href"].as_str().unwrap()).await;
     assert_eq!(bytes.len() as u64, job["bundle"]["bytes"].as_u64().unwrap());
+    let zip = rig.dir.path().join("fetched.zip");
+    std::fs::write(&zip, &bytes).unwrap();
+    let report = aigaq::verify::verify(&zip, None).unwrap();
+    assert_eq!(report.files, [], "{}", report.text());
+    for one in &report.recorders {
+        assert_eq!(one.exporter_says, Some(one.verdict.to_string()), "{}", report.text());
+    }
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
     let mut files = Files::new();
     for index in 0..archive.len() {
@@ -277,13 +285,20 @@ async fn footage_that_was_deleted_is_said_and_its_links_are_still_proven() {
     rig.send(device.chain.stop(&device.key)).await;
     rig.clock.set(u64::from(rig.footage(&device, 1).day + 1) * 86_400_000_000);
     rig.retention.round().unwrap();
+    rig.send(device.chain.start(&device.key)).await;
     let (_, files) = bundle_of(&rig, &order(&[&device], 4)).await;
     check(&rig, &files, device.id);
     let payloads = lines(&files, device.id).into_iter().filter_map(|line| match line {
         Line::Link(link) => Some(link.payload),
         _ => None,
     });
-    assert!(payloads.take(2).any(|payload| payload == Payload::Deleted { statement: None }));
+    let gone = payloads
+        .take(2)
+        .find_map(|payload| if let Payload::Deleted { statement } = payload { Some(statement) } else { None });
+    let custody = std::str::from_utf8(&files[bundle::CUSTODY]).unwrap();
+    let entries: Vec<about::Custody> = custody.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said = entries.iter().find(|entry| entry.action.starts_with("hide day ")).unwrap();
+    assert!(gone.is_some_and(|statement| statement.is_some() && statement == said.log_index), "{gone:?} {custody}");
     assert_eq!(files[&bundle::media(device.id, 0)], [&b"initialisation"[..], &[2; 100]].concat());
     assert_eq!(gaps(&files).recorders[0].gaps[0].cause, "deleted-by-policy");
     assert_eq!(manifest(&files).delivered[0].verdict, "authentic-with-gaps");

@@ -29,12 +29,14 @@ enum About {
 use About::{List, Own, Public, Site, Stranger, Thing};
 
 /// A row: operation, method, path, body, whom it is for (o perator, s upervisor, i nspector, a uditor, d: administrator), about what.
-/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{S}` a session, `{F}` and `{T}` a range.
+/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{S}` a session, `{D}` a digest, `{F}` and `{T}` a
+/// range.
 type Row = (&'static str, Method, &'static str, Option<&'static str>, &'static str, About);
 
 const RANGE: &str = r#"{"recorder":"{R}","from":"{F}","to":"{T}","reason":"case 17"}"#;
 const EXPORT: &str = r#"{"recorders":["{R}"],"from":"{F}","to":"{T}","purpose":"case 17","reason":"asked for"}"#;
 const REASON: &str = r#"{"reason":"case 17"}"#;
+const DESTRUCTION: &str = r#"{"recorder":"{R}","day":"2100-01-01","reason":"case 17"}"#;
 const CLASS: &str = r#"{"class":"open","reason":"case 17"}"#;
 const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
 const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
@@ -56,6 +58,8 @@ const TABLE: &[Row] = &[
     ("verdict", Method::GET, "/v1/recorders/{R}/verdict?from={F}&to={T}", None, "osiad", Thing),
     ("forks", Method::GET, "/v1/recorders/{R}/forks", None, "osiad", Thing),
     ("quarantine", Method::GET, "/v1/recorders/{R}/quarantine", None, "osiad", Thing),
+    ("fork_payload", Method::GET, "/v1/recorders/{R}/forks/1/{D}/payload", None, "si", Thing),
+    ("quarantined_payload", Method::GET, "/v1/recorders/{R}/quarantine/1-0/payload", None, "si", Thing),
     ("coverage", Method::GET, "/v1/recorders/{R}/coverage?from={F}&to={T}", None, "osiad", Thing),
     ("path", Method::GET, "/v1/recorders/{R}/path?from={F}&to={T}", None, "osiad", Thing),
     ("together", Method::GET, "/v1/recorders/{R}/together?from={F}&to={T}", None, "osiad", Thing),
@@ -86,6 +90,10 @@ const TABLE: &[Row] = &[
     ("preview_deletion", Method::GET, "/v1/retention/preview", None, "siad", Site),
     ("list_deletions", Method::GET, "/v1/deletions", None, "siad", Site),
     ("undo_deletion", Method::POST, "/v1/deletions/undo", Some(RANGE), "s", Thing),
+    ("ask_destruction", Method::POST, "/v1/destructions", Some(DESTRUCTION), "si", Thing),
+    ("list_destructions", Method::GET, "/v1/destructions", None, "si", List),
+    ("confirm_destruction", Method::POST, "/v1/destructions/{R}-2100-01-01/confirm", Some(REASON), "si", Thing),
+    ("withdraw_destruction", Method::DELETE, "/v1/destructions/{R}-2100-01-01", None, "si", Thing),
     ("list_audit", Method::GET, "/v1/audit", None, "ai", List),
     ("list_audit", Method::GET, "/v1/audit?object={R}", None, "ai", List),
     ("audit_proof", Method::GET, "/v1/audit/{N}/proof", None, "ai", Thing),
@@ -156,7 +164,8 @@ async fn site() -> (Rig, Device, Names) {
     let mut device = rig.enrol(aigaq::store::records::RecorderKind::Officer, "Astana");
     rig.record(&mut device, 2).await;
     rig.send(device.chain.mark(&device.key, "bribe-attempt")).await;
-    let mut names = BTreeMap::from([("{R}", device.id.to_string()), ("{F}", at(0)), ("{T}", at(10))]);
+    let digest = "d".repeat(64);
+    let mut names = BTreeMap::from([("{R}", device.id.to_string()), ("{F}", at(0)), ("{T}", at(10)), ("{D}", digest)]);
     for (name, path, body) in [("{P}", "/v1/pulls", RANGE), ("{H}", "/v1/holds", RANGE), ("{X}", "/v1/exports", EXPORT)]
     {
         let body = serde_json::from_str(&Names(names.clone()).fill(body)).unwrap();

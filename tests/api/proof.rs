@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::rig::{Device, Rig, at, problem};
 
 async fn verdict(rig: &Rig, device: &Device) -> Value {
-    rig.json(&format!("/v1/recorders/{}/verdict?from={}&to={}", device.id, at(0), at(20))).await
+    rig.json(&format!("/v1/recorders/{}/verdict?from={}&to={}", device.id, at(0), at(4))).await
 }
 
 /// The verdict and what decides it.
@@ -34,6 +34,7 @@ async fn a_whole_chain_is_authentic_and_one_with_a_hole_has_a_gap_that_is_named(
         "nothing says that it ended there"
     );
     let _never_sent = gapped.chain.media(&gapped.key, vec![2; 100].into());
+    gapped.chain.captured_at -= 2_000_000;
     for device in [&mut whole, &mut gapped] {
         rig.send(device.chain.media(&device.key, vec![3; 100].into())).await;
         rig.send(device.chain.stop(&device.key)).await;
@@ -104,4 +105,84 @@ async fn a_verdict_on_nobody_or_on_nothing_is_a_problem() {
     ] {
         problem(rig.get(&path).await, status, &path).await;
     }
+}
+
+/// Asks for a payload; status and bytes.
+async fn payload(rig: &Rig, path: &str) -> (u16, Vec<u8>) {
+    let answer = rig.get(path).await;
+    (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
+}
+
+#[tokio::test]
+async fn the_payloads_of_both_sides_of_a_fork_and_of_quarantine_are_given_as_they_arrived() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.send(device.chain.start(&device.key)).await;
+    let mut other = device.chain.clone();
+    rig.send(device.chain.media(&device.key, vec![1; 100].into())).await;
+    rig.offer(other.media(&device.key, vec![9; 70].into()), None).await;
+    rig.offer(other.media(&device.key, vec![8; 60].into()), Some(RefusalReason::BadSignature)).await;
+    let id = device.id;
+    let forks = rig.json(&format!("/v1/recorders/{id}/forks")).await;
+    let [kept, beside] = ["kept", "other"].map(|side| forks["forks"][0][side]["payload"].as_str().unwrap().to_owned());
+    assert_eq!(payload(&rig, &kept).await, (200, vec![1; 100]));
+    assert_eq!(payload(&rig, &beside).await, (200, vec![9; 70]));
+    let listed = rig.json(&format!("/v1/recorders/{id}/quarantine")).await;
+    let bad = listed["quarantined"][0]["payload"].as_str().unwrap().to_owned();
+    assert_eq!(payload(&rig, &bad).await, (200, vec![8; 60]));
+    let answer = rig.ask(reqwest::Method::GET, &bad, &[("range", "bytes=1-3")]).await;
+    let headers = answer.headers();
+    assert_eq!(
+        (answer.status().as_u16(), headers["content-type"].to_str().unwrap()),
+        (206, "application/octet-stream")
+    );
+    let of = |name: &str| headers[name].to_str().unwrap();
+    assert_eq!((of("content-disposition"), of("x-content-type-options")), ("attachment", "nosniff"));
+    let views = rig.audit().into_iter().filter(|entry| entry.event.name() == "view").count();
+    assert_eq!(views, 4, "each is written down");
+    let digest = kept.split('/').nth(6).unwrap();
+    for (path, status) in [
+        (kept.replace(digest, &"0".repeat(64)), 404),
+        (kept.replace("/forks/1/", "/forks/0/"), 404),
+        (kept.replace(digest, "x"), 400),
+        (bad.replace("/quarantine/", "/quarantine/9"), 404),
+        (format!("/v1/recorders/{id}/quarantine/x/payload"), 400),
+    ] {
+        problem(rig.get(&path).await, status, &path).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_open_is_shown_as_evidence_with_a_reason_alone() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.send(device.chain.start(&device.key)).await;
+    rig.offer(device.chain.clone().media(&device.key, vec![8; 60].into()), Some(RefusalReason::BadSignature)).await;
+    let class = json!({ "class": "restricted", "reason": "case 17" });
+    let classified =
+        rig.send_json(reqwest::Method::PUT, &format!("/v1/recorders/{}/class", device.id), &class, &[]).await;
+    assert_eq!(classified.status(), 200);
+    let listed = rig.json(&format!("/v1/recorders/{}/quarantine", device.id)).await;
+    let bad = listed["quarantined"][0]["payload"].as_str().unwrap().to_owned();
+    problem(rig.get(&bad).await, 403, "no reason").await;
+    let answer = rig.ask(reqwest::Method::GET, &bad, &[("x-aigaq-reason", "case 17")]).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_what_is_stored_is_found_by_a_verdict_and_named_with_its_link() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.send(device.chain.start(&device.key)).await;
+    for number in 0..2_u8 {
+        rig.send(device.chain.media(&device.key, vec![number; 1_000].into())).await;
+    }
+    rig.send(device.chain.stop(&device.key)).await;
+    let sound = verdict(&rig, &device).await;
+    assert_eq!((&sound["verdict"], &sound["gaps"]), (&json!("authentic"), &json!(0)));
+    let hashed = json!({ "hashed": 3, "hashed_bytes": 2_014, "unread": 0, "scrubbed_since": null });
+    assert_eq!(sound["payloads"], hashed, "what was hashed is told");
+    rig.damage(&device, 2);
+    let (verdict, findings) = judged(&rig, &device).await;
+    assert_eq!((verdict.as_str(), &findings[..]), ("authentic-with-gaps", &[("damaged".to_owned(), 2, 2)][..]));
 }

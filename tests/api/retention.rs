@@ -51,13 +51,24 @@ async fn what_is_deleted_is_a_hole_with_its_cause_in_every_answer() {
     let path = format!("/v1/recorders/{}/hls/{}/{}/index.m3u8", device.id, at(0), at(10));
     let playlist = rig.text(&path).await;
     assert_eq!(playlist.matches("#EXT-X-GAP").count(), 4, "{playlist}");
-    assert_eq!((rig.seen(&device, 3).await, rig.seen(&device, 1).await), (200, 404));
+    assert_eq!((rig.seen(&device, 3).await, rig.seen(&device, 1).await), (200, 410));
     let gone = format!("/v1/recorders/{}/hls/{}/{}/seg-1.m4s", device.id, at(0), at(10));
-    let told = refused(rig.get(&gone).await, 404).await;
+    let told = refused(rig.get(&gone).await, 410).await;
     assert!(told["detail"].as_str().unwrap().contains("deleted by policy"), "{told}");
+    let hides = rig.audit().into_iter().find(|entry| entry.action.starts_with("hide day ")).unwrap();
+    assert_eq!(told["statement"], format!("/v1/audit/{}/proof", hides.number), "which says so");
     let clip = format!("/v1/recorders/{}/clip.mp4?from={}&to={}", device.id, at(0), at(2));
-    let told = refused(rig.get(&clip).await, 404).await;
+    let told = refused(rig.get(&clip).await, 410).await;
     assert!(told["detail"].as_str().unwrap().contains("deleted by policy"), "{told}");
+    refused(rig.get(&gone.replace("seg-1", "seg-77")).await, 404).await;
+
+    rig.days_over(8);
+    let told = refused(rig.get(&gone).await, 410).await;
+    let deleted = rig.audit().into_iter().find(|entry| entry.action.starts_with("delete day ")).unwrap();
+    assert_eq!(
+        (deleted.object, &told["statement"]),
+        (device.id.to_string(), &json!(format!("/v1/audit/{}/proof", deleted.number)))
+    );
 }
 
 #[tokio::test]
@@ -159,7 +170,7 @@ async fn the_dry_run_the_list_and_the_undo_tell_one_story() {
     let undone: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!((&undone["links"], &undone["last_day"]), (&json!(1), &json!("2026-04-23")));
     rig.retention.round().unwrap();
-    assert_eq!((rig.seen(&device, 2).await, rig.seen(&device, 3).await), (200, 404));
+    assert_eq!((rig.seen(&device, 2).await, rig.seen(&device, 3).await), (200, 410));
 
     rig.days_over(7);
     let listed = rig.json("/v1/deletions").await;
@@ -185,4 +196,24 @@ async fn the_dry_run_the_list_and_the_undo_tell_one_story() {
 async fn refused(response: Response, status: u16) -> Value {
     let what = response.url().path().to_owned();
     problem(response, status, &what).await
+}
+
+#[tokio::test]
+async fn the_destruction_of_a_key_is_asked_for_by_one_and_confirmed_by_another() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    rig.record(&mut device, 2).await;
+    let day = "2026-04-17";
+    let new = json!({ "recorder": device.id.to_string(), "day": day, "reason": "order 17/26" });
+    // The store of the rig seals nothing, so that there is no key to destroy.
+    refused(rig.send_json(Method::POST, "/v1/destructions", &new, &[]).await, 404).await;
+    let id = format!("{}-{day}", device.id);
+    let confirm = format!("/v1/destructions/{id}/confirm");
+    let reason = json!({ "reason": "order 17/26" });
+    refused(rig.send_json(Method::POST, &confirm, &reason, &[]).await, 404).await;
+    refused(rig.ask(Method::DELETE, &format!("/v1/destructions/{id}"), &[]).await, 409).await;
+    assert_eq!(rig.json("/v1/destructions").await, json!({ "destructions": [] }));
+    for bad in ["nonsense", "0-0", &format!("{}-2026-13-01", device.id)] {
+        refused(rig.send_json(Method::POST, &format!("/v1/destructions/{bad}/confirm"), &reason, &[]).await, 404).await;
+    }
 }

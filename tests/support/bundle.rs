@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use aigaq::bundle::line::{self, Line, Payload, Says};
 use aigaq::bundle::{self, about, manifest};
-use aigaq_proto::link::{StopCause, digest};
+use aigaq::store::records::{self, AuditRecord, Event};
+use aigaq_proto::link::{Fix, StopCause, digest};
 use aigaq_proto::signature::SigningKey;
-use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, receipt};
+use aigaq_proto::{Content, Digest, LinkHeader, Micros, RecorderId, receipt, statement};
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
@@ -104,7 +105,18 @@ fn certificate(key: &KeyPair, purpose: ExtendedKeyUsagePurpose) -> String {
     params.self_signed(key).unwrap().pem()
 }
 
-/// Makes a bundle in `dir`: one recorder, `wanted` segments, recordings one after the other, nothing missing.
+/// Segments up to which positions are told, too.
+const TOLD_MAX: u64 = 1_000;
+const FIX: Fix = Fix {
+    offset_ms: 500,
+    latitude_e7: 511_605_000,
+    longitude_e7: -714_704_000,
+    accuracy_dm: 50,
+    speed_cms: u16::MAX,
+    course_cdeg: 9_000,
+};
+
+/// Makes a bundle in `dir`: one recorder, `wanted` segments, recordings one after the other, nothing missing; one entry of custody.
 pub fn make(dir: &Path, wanted: &Wanted) -> Made {
     let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
     let (signing, device) = (SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap(), pkcs8);
@@ -125,8 +137,8 @@ pub fn make(dir: &Path, wanted: &Wanted) -> Made {
             duration_us,
             payload_length: u32::try_from(payload.len()).unwrap(),
             payload_digest: fast(payload),
+            fixes: if duration_us > 0 && wanted.segments <= TOLD_MAX { vec![FIX] } else { Vec::new() },
             content,
-            fixes: Vec::new(),
         };
         let header = header.encode().unwrap();
         previous = digest(&header);
@@ -167,12 +179,29 @@ pub fn make(dir: &Path, wanted: &Wanted) -> Made {
     let log =
         Ed25519KeyPair::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref()).unwrap();
     let entry = |(index, link): (usize, &Entry)| receipt::entry(&digest(&link.header), received(index));
-    let tree = Tree::of(entries.iter().enumerate().map(entry));
-    let (vkey, checkpoint) = checkpoint(&log, links, tree.root());
+    let asked = AuditRecord::new(at, Event::LookUp, "account:anna", "::1", format!("GET /v1/recorders/{recorder}"));
+    let asked = AuditRecord { number: 1, ..asked.because("case 17") };
+    let stored = records::encode(&asked).unwrap();
+    let of_trail = receipt::entry(&statement::digest(&stored), asked.at);
+    let tree = Tree::of(entries.iter().enumerate().map(entry).chain([of_trail]));
+    let (vkey, checkpoint) = checkpoint(&log, links + 1, tree.root());
+    let custody = about::Custody {
+        at: about::time(asked.at),
+        actor: asked.actor,
+        source: asked.source,
+        action: asked.action,
+        reason: asked.reason,
+        outcome: asked.outcome,
+        entry: stored,
+        log_index: Some(links as u64),
+        proof: tree.proof(links),
+    };
+    let mut track = Vec::new();
     let mut chain = BufWriter::new(File::create(dir.join(bundle::chain(recorder))).unwrap());
     let last = entry((links - 1, entries.last().unwrap()));
     for (index, Entry { header, signature, payload }) in entries.into_iter().enumerate() {
         let decoded = LinkHeader::decode(&header).unwrap();
+        track.extend(about::Position::all(&decoded, None));
         let line = line::Link {
             sequence: decoded.sequence,
             digest: digest(&header),
@@ -208,8 +237,8 @@ pub fn make(dir: &Path, wanted: &Wanted) -> Made {
         (bundle::EXPORTER.to_owned(), certificate(&exporter, documents)),
         (bundle::GAPS.to_owned(), serde_json::to_string(&gaps).unwrap()),
         (bundle::MARKERS.to_owned(), "[]".to_owned()),
-        (bundle::track(recorder), "[]".to_owned()),
-        (bundle::CUSTODY.to_owned(), String::new()),
+        (bundle::track(recorder), serde_json::to_string(&track).unwrap()),
+        (bundle::CUSTODY.to_owned(), format!("{}\n", serde_json::to_string(&custody).unwrap())),
     ] {
         fs::write(dir.join(path), text).unwrap();
     }

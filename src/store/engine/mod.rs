@@ -85,11 +85,13 @@ pub enum Family {
     Categories,
     /// Who had a recorder, by the name of who had it.
     Assignees,
+    /// Destructions of keys that somebody asked for, by day and recorder.
+    Wishes,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -124,6 +126,7 @@ impl Family {
         Self::Marked,
         Self::Categories,
         Self::Assignees,
+        Self::Wishes,
     ];
 
     /// The name on disk.
@@ -156,6 +159,7 @@ impl Family {
             Self::Destroyed => "destroyed",
             Self::Marks => "marks",
             Self::Corrections => "corrections",
+            Self::Wishes => "wishes",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
             Self::Slots => "slots",

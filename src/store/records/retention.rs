@@ -144,6 +144,15 @@ pub struct DayRecord {
     pub bytes: u64,
 }
 
+/// The destruction of a key of a recorder and footage day that somebody asked for. Another person has to confirm it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WishRecord {
+    /// Who asked, and why.
+    pub asked: Act,
+    /// Who confirmed it, or took it back.
+    pub ended: Option<Act>,
+}
+
 /// The key of a recorder and footage day was destroyed before the day was over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestructionRecord {
