@@ -4,12 +4,12 @@
 //! The rooms, in the order in which a segment passes them: [`ingest`] (QUIC in) → [`commit`] (one writer, one sync for many) →
 //! [`chain`] (one truth per recorder) → [`log`] (transparency log) → [`store`] (the only room that knows disks), which seals it with the keys of [`seal`]. A look-up goes
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
-//! recorders in the field both tell and ask [`fleet`]. Which footage there is, by time, [`place`] and person, [`find`] says. who may see what [`access`] decides,
+//! recorders in the field both tell and ask [`fleet`]. Which footage there is, by time, [`place`] and person, [`find`] says. What a control centre has to deal with [`incident`] keeps, and finds whose footage it needs; who may see what [`access`] decides,
 //! what anybody does [`audit`] writes down,
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
 //! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`timestamp`] reads time stamps of authorities,
-//! [`witness`] cosigns the logs of others, [`backup`] copies a data directory and puts it back,
+//! [`webhook`] sends on what happens, [`witness`] cosigns the logs of others, [`backup`] copies a data directory and puts it back,
 //! [`server`] puts the parts together,
 //! [`cli`] is the command line.
 //!
@@ -50,6 +50,8 @@ pub mod fleet;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
+pub mod incident;
+#[cfg(feature = "server")]
 pub mod ingest;
 #[cfg(feature = "server")]
 pub mod log;
@@ -79,6 +81,8 @@ pub mod store;
 pub mod timestamp;
 #[cfg(feature = "verify")]
 pub mod verify;
+#[cfg(feature = "server")]
+pub mod webhook;
 #[cfg(feature = "server")]
 pub mod witness;
 

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ingest::Gateway;
 use crate::lookup::Readiness;
 use crate::store::Store;
-use crate::{enrol, fleet, http, ingest, lookup, retention, store};
+use crate::{enrol, fleet, http, incident, ingest, lookup, retention, store};
 
 use apart::Apart;
 pub use data::DataDir;
@@ -98,6 +98,8 @@ impl Server {
         let lookup = opened.lookup(&clock, &config)?.until(listeners.clone());
         let watch = lookup::watch(lookup.clone(), lookup::WATCH_EVERY, listeners.clone());
         tasks.spawn_on(lookups.handle(), "watch", watch);
+        let webhooks = opened.webhooks.clone().run(lookup::renderer(&lookup), listeners.clone());
+        tasks.spawn_on(lookups.handle(), "webhooks", webhooks);
         let router = lookup::router(lookup);
         let api_tls = api_files.as_ref().map(|files| http::without_clients(files.current())).transpose()?;
         tasks.spawn_on(lookups.handle(), "api", http::serve(api, router, api_tls, listeners.clone()));
@@ -107,6 +109,7 @@ impl Server {
         let deletion = opened.retention.clone().run(retention::EVERY, listeners.clone());
         tasks.spawn("retention", deletion);
         tasks.spawn("backups", opened.backups(&clock)?.run(listeners.clone()));
+        tasks.spawn("incidents", opened.incidents.clone().run(incident::TICK, listeners.clone()));
         tasks.spawn("scrub", opened.scrub.clone().run(listeners.clone()));
         tasks.spawn(
             "keys",
@@ -186,6 +189,8 @@ impl Server {
         self.tasks.finish("timestamps").await?;
         self.tasks.finish("fleet").await?;
         self.tasks.finish("retention").await?;
+        self.tasks.finish("webhooks").await?;
+        self.tasks.finish("incidents").await?;
         self.tasks.finish("scrub").await?;
         self.tasks.finish("backups").await?;
         self.tasks.finish("enrolment").await?;

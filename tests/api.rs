@@ -3,6 +3,8 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/again.rs"]
+mod again;
 #[path = "support/chain.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
 mod chain;
@@ -18,6 +20,8 @@ mod exports;
 mod field;
 #[path = "api/footage.rs"]
 mod footage;
+#[path = "api/incidents.rs"]
+mod incidents;
 #[path = "api/lies.rs"]
 mod lies;
 #[path = "api/listener.rs"]
@@ -50,3 +54,5 @@ mod sign_in;
 mod slow;
 #[path = "api/trail.rs"]
 mod trail;
+#[path = "api/webhooks.rs"]
+mod webhooks;

@@ -18,6 +18,8 @@ pub enum Verb {
     Hold,
     /// Mark its footage.
     Mark,
+    /// Take an incident in, step it on, note something with it.
+    Incident,
     /// Ask for the release of a hold or for the destruction of a key, or confirm it.
     Release,
     /// Order, list and give up exports of it.
@@ -42,12 +44,13 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Find,
         Self::Watch,
         Self::Pull,
         Self::Hold,
         Self::Mark,
+        Self::Incident,
         Self::Release,
         Self::Export,
         Self::Fetch,
@@ -73,7 +76,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
     use Class::{Open, Restricted, Sealed};
     match role {
         Role::Operator => match verb {
-            Verb::Find | Verb::Pull | Verb::Hold | Verb::Mark => Some(Restricted),
+            Verb::Find | Verb::Pull | Verb::Hold | Verb::Mark | Verb::Incident => Some(Restricted),
             Verb::Watch => Some(Open),
             _ => None,
         },
@@ -87,6 +90,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             | Verb::Pull
             | Verb::Hold
             | Verb::Mark
+            | Verb::Incident
             | Verb::Release
             | Verb::Export
             | Verb::Fetch

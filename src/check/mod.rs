@@ -30,9 +30,9 @@ use crate::log::Identity;
 use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AccountRecord, AnnouncementRecord, CertificateRecord, ClassRecord, DayRecord, DestructionRecord,
-    ExtensionRecord, FeedRecord, HoldRecord, RecorderRecord, RequestRecord, RevocationListRecord, SessionRecord,
-    WishRecord,
+    self, AccountRecord, AnnouncementRecord, AnswerRecord, CertificateRecord, ClassRecord, DayRecord,
+    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, IncidentRecord, NoteRecord, RecorderRecord,
+    RequestRecord, RevocationListRecord, SessionRecord, WebhookRecord, WishRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -268,6 +268,13 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Wishes => {
             keys::read_destroyed(key).map(|(day, recorder)| format!("{recorder} wanted destruction of day {day}"))
         }
+        Family::Incidents => keys::read_incident(key).map(|number| format!("incident {number}")),
+        Family::IncidentNames => keys::read_incident_name(key).map(|name| format!("name {name} of an incident")),
+        Family::IncidentNotes => {
+            keys::read_incident_note(key).map(|(incident, number)| format!("note {number} of incident {incident}"))
+        }
+        Family::Webhooks => Ok(format!("webhook {}", String::from_utf8_lossy(key))),
+        Family::Answers => keys::read_answer(key).map(|name| format!("answer {name}")),
         Family::Meta => Ok(String::from_utf8_lossy(key).into_owned()),
     }
     .unwrap_or_else(|_| family.name().to_owned())
@@ -351,10 +358,33 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     index::marks(store, findings);
     of_the_field::<Micros>(store, Family::Corrections, |key| keys::read_correction(key).map(|_| ()), findings);
     of_the_field::<WishRecord>(store, Family::Wishes, |key| keys::read_destroyed(key).map(|_| ()), findings);
+    incidents(store, findings);
+    of_the_field::<AnswerRecord>(store, Family::Answers, |key| keys::read_answer(key).map(|_| ()), findings);
+    of_the_field::<WebhookRecord>(store, Family::Webhooks, |_| Ok(()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);
     of_the_field::<ClassRecord>(store, Family::Classes, |key| keys::read_recorder(key).map(|_| ()), findings);
+}
+
+/// Every incident reads, and each name and note is one of an incident that is there.
+fn incidents(store: &Store, findings: &mut Findings<'_>) {
+    of_the_field::<IncidentRecord>(store, Family::Incidents, |key| keys::read_incident(key).map(|_| ()), findings);
+    let is_there = |number: u64| match store.incident(number)? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(Kind::Damaged, format!("there is no incident {number}"))),
+    };
+    for (key, value) in walk(store, Family::IncidentNames, findings) {
+        let number = keys::read_incident_name(&key).and_then(|_| records::decode(&value, "incident_names"));
+        findings.keep("incidents", place_of(Family::IncidentNames, &key), number.and_then(is_there));
+    }
+    for (key, value) in walk(store, Family::IncidentNotes, findings) {
+        let read = keys::read_incident_note(&key).and_then(|(number, _)| {
+            records::decode::<NoteRecord>(&value, "incident_notes")?;
+            is_there(number)
+        });
+        findings.keep("incidents", place_of(Family::IncidentNotes, &key), read);
+    }
 }
 
 /// Certificates and revocation lists are those that their keys name.

@@ -34,6 +34,7 @@ pub(super) fn read(raw: &mut Raw) -> Config {
         store: store(raw),
         retention: retention(raw),
         marks: super::marks::read(raw),
+        webhooks: super::webhooks::read(raw),
         seal: seal(raw),
         witness: witness(raw),
         timestamp: timestamp(raw),

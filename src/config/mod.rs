@@ -8,6 +8,7 @@ mod access;
 mod check;
 mod marks;
 mod raw;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use url::Url;
 
 pub use access::{Access, Grant, Provider};
 pub use marks::{MarkCategory, Marks};
+pub use webhooks::{Webhook, Webhooks};
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub retention: Retention,
     /// What marks may say.
     pub marks: Marks,
+    /// Where events are sent.
+    pub webhooks: Webhooks,
     /// How footage is sealed.
     pub seal: Seal,
     /// Who cosigns the log.

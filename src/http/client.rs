@@ -1,5 +1,6 @@
 //! One question over HTTP or HTTPS, one short answer, a deadline for both: for services that a site trusts.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,10 +65,31 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> Result<(u16, Bytes)> {
         let late = |_| Error::new(Kind::Busy, format!("no answer from {}", origin(url)));
-        tokio::time::timeout(ANSWER_MAX, self.exchange(url, request, body.into())).await.map_err(late)?
+        tokio::time::timeout(ANSWER_MAX, self.exchange(None, url, request, body.into())).await.map_err(late)?
     }
 
-    async fn exchange(&self, url: &Url, request: http::request::Builder, body: Bytes) -> Result<(u16, Bytes)> {
+    /// The same at the address that somebody found for the host of `url` and nowhere else.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub async fn ask_at(
+        &self,
+        address: SocketAddr,
+        url: &Url,
+        request: http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> Result<(u16, Bytes)> {
+        let late = |_| Error::new(Kind::Busy, format!("no answer from {}", origin(url)));
+        tokio::time::timeout(ANSWER_MAX, self.exchange(Some(address), url, request, body.into())).await.map_err(late)?
+    }
+
+    async fn exchange(
+        &self,
+        address: Option<SocketAddr>,
+        url: &Url,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<(u16, Bytes)> {
         let unreachable = || format!("cannot reach {}", origin(url));
         let invalid = || Error::new(Kind::Invalid, format!("{} is no address that can be asked", origin(url)));
         let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(invalid)?;
@@ -78,7 +100,11 @@ impl Client {
             .header(header::HOST, format!("{host}:{port}"))
             .body(Full::new(body))
             .context(Kind::Invalid, "the question cannot be asked")?;
-        let stream = TcpStream::connect((bare.as_str(), port)).await.context(Kind::Busy, unreachable())?;
+        let stream = match address {
+            Some(address) => TcpStream::connect(address).await,
+            None => TcpStream::connect((bare.as_str(), port)).await,
+        };
+        let stream = stream.context(Kind::Busy, unreachable())?;
         match (url.scheme(), &self.tls) {
             ("https", Some(tls)) => {
                 let name = ServerName::try_from(bare).map_err(|_| invalid())?;

@@ -27,11 +27,14 @@ use super::problem::Problem;
 use super::request::{FromQuery, recorder_id};
 use super::viewer::{Find, Scope, Viewer};
 use super::{State, marks, time};
-use crate::error::{Error, Kind, Result};
+use crate::access::Class;
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::http::Followed;
+use crate::incident::object;
 use crate::store::Store;
-use crate::store::records::{FeedRecord, MarkPlace, Occurrence, Raiser, RecorderRecord};
+use crate::store::records::{FeedRecord, MarkPlace, Occurrence, Raiser, RecorderRecord, WebhookRecord};
+use crate::webhook::Render;
 
 /// Streams at once, and those of one who follows.
 const STREAMS_MAX: usize = 256;
@@ -54,7 +57,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub(super) struct EventsQuery {
     /// Begin after the event with this number; without it and without `Last-Event-ID`, with what happens next.
     after: Option<u64>,
-    /// Only these kinds, separated by commas: `started`, `connected`, `disconnected`, `dark`, `light`, `mark`, `fork`, `quarantine`, `forgotten`.
+    /// Only these kinds, separated by commas: `started`, `connected`, `disconnected`, `dark`, `light`, `mark`, `fork`, `quarantine`, `forgotten`, `incident`.
     kinds: Option<String>,
     /// Only of this recorder.
     recorder: Option<String>,
@@ -123,6 +126,17 @@ pub(super) enum EventDetail {
         urgent: bool,
         /// Its text.
         note: String,
+    },
+    /// `incident`.
+    Incident {
+        /// Its name.
+        incident: String,
+        /// Its department.
+        department: String,
+        /// Where it stands.
+        state: &'static str,
+        /// What was done: `opened`, a transition, `searched` or `noted`.
+        what: String,
     },
     /// `fork`.
     Fork {
@@ -193,6 +207,12 @@ struct Filter {
 }
 
 impl Filter {
+    fn of_webhook(webhook: &WebhookRecord) -> Self {
+        let named = |name: &String| Occurrence::NAMES.into_iter().find(|known| known == name);
+        let kinds = (!webhook.kinds.is_empty()).then(|| webhook.kinds.iter().filter_map(named).collect());
+        Self { kinds, recorder: None, department: webhook.department.clone() }
+    }
+
     fn of(query: &EventsQuery) -> Result<Self> {
         let named = |name: &str| {
             let known = Occurrence::NAMES.into_iter().find(|known| *known == name.trim());
@@ -312,9 +332,13 @@ impl Follower {
             .evidence()
             .ask(move |store| {
                 let page = store.feed(after, PAGE)?;
+                let eyes = Eyes {
+                    recorder: &|known| scope.sees(known),
+                    department: &|department| scope.sees_department(department),
+                };
                 let mut told = Vec::new();
                 for record in page.records.iter().filter(|record| filter.takes(record)) {
-                    told.extend(document(store, &fleet, &scope, record, &filter, &categories)?);
+                    told.extend(document(store, &fleet, &eyes, record, &filter, &categories)?);
                 }
                 Ok(((page.missed, page.next), told))
             })
@@ -343,22 +367,44 @@ fn json(error: axum::Error) -> Error {
     Error::new(Kind::Internal, "an event has no JSON form").because(error)
 }
 
+/// What the one who is told may know of.
+struct Eyes<'a> {
+    recorder: &'a dyn Fn(&RecorderRecord) -> bool,
+    department: &'a dyn Fn(&str) -> bool,
+}
+
+/// What webhooks are sent: what consoles are told, of all departments, and never of what is sealed.
+#[must_use]
+pub fn renderer(state: &State) -> Render {
+    let (fleet, access, categories) = (state.fleet.clone(), state.access.clone(), Arc::clone(&state.categories));
+    Arc::new(move |store, record, webhook| {
+        let filter = Filter::of_webhook(webhook);
+        if !filter.takes(record) {
+            return Ok(None);
+        }
+        let eyes = Eyes { recorder: &|known| access.class_of(known) < Class::Sealed, department: &|_| true };
+        let document = document(store, &fleet, &eyes, record, &filter, &categories)?;
+        let json = |document| serde_json::to_vec(&document).context(Kind::Internal, "an event has no JSON form");
+        document.map(json).transpose()
+    })
+}
+
 /// What is told of a thing; nothing if it is not wanted, or not for this person.
 fn document(
     store: &Store,
     fleet: &Fleet,
-    scope: &Scope<Find>,
+    eyes: &Eyes<'_>,
     record: &FeedRecord,
     filter: &Filter,
     categories: &Categories,
 ) -> Result<Option<EventDocument>> {
     let recorder = match record.recorder {
         Some(id) => {
-            let wanted = |known: &RecorderRecord| scope.sees(known) && filter.takes_department(&known.department);
+            let wanted = |known: &RecorderRecord| (eyes.recorder)(known) && filter.takes_department(&known.department);
             let Some(known) = store.recorder(id)?.filter(wanted) else { return Ok(None) };
             Some(named(fleet, known, record)?)
         }
-        None if filter.department.is_some() => return Ok(None),
+        None if !takes_without(record, eyes, filter) => return Ok(None),
         None => None,
     };
     Ok(Some(EventDocument {
@@ -368,6 +414,14 @@ fn document(
         what: detail(record.recorder, &record.what, categories),
         recorder,
     }))
+}
+
+/// Whether something that happened to no recorder is wanted, and for this person.
+fn takes_without(record: &FeedRecord, eyes: &Eyes<'_>, filter: &Filter) -> bool {
+    match &record.what {
+        Occurrence::Incident { department, .. } => (eyes.department)(department) && filter.takes_department(department),
+        _ => filter.department.is_none(),
+    }
 }
 
 fn named(fleet: &Fleet, known: RecorderRecord, record: &FeedRecord) -> Result<EventRecorder> {
@@ -392,6 +446,12 @@ fn detail(recorder: Option<RecorderId>, what: &Occurrence, categories: &Categori
         Occurrence::OperatorMark { place, category, note, by } => {
             mark(*place, Some(by.clone()), category, note, categories)
         }
+        Occurrence::Incident { number, department, state, what } => EventDetail::Incident {
+            incident: object(*number),
+            department: department.clone(),
+            state: state.name(),
+            what: what.clone(),
+        },
         Occurrence::Fork { sequence, digest } => EventDetail::Fork { sequence: *sequence, digest: digest.to_string() },
         Occurrence::Quarantined { reason, .. } => EventDetail::Quarantine { reason: reason.name() },
         Occurrence::Forgotten { sequence } => EventDetail::Forgotten { sequence: *sequence },

@@ -15,6 +15,7 @@ use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::{Find, Hold, Release, Viewer};
 use crate::error::{Error, Kind, Result};
+use crate::incident::object;
 use crate::store::Released;
 use crate::store::records::{Act, Event, HoldRecord};
 
@@ -89,6 +90,9 @@ pub(super) struct HoldDocument {
     state: HoldState,
     /// Footage whose last day was before this one was gone when the hold was placed, `YYYY-MM-DD`; null if nothing was ever deleted.
     gone_before: Option<String>,
+    /// The incident that placed it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incident: Option<String>,
     /// Who placed it, when and why.
     placed: ActDocument,
     /// Who asked for its release.
@@ -277,6 +281,7 @@ fn document(hold: HoldRecord) -> HoldDocument {
         to: time::format(hold.to),
         state: state_of(&hold),
         gone_before: (hold.gone_before > 0).then(|| time::format_day(hold.gone_before)),
+        incident: hold.incident.map(object),
         placed: act(hold.placed),
         asked: hold.asked.map(act),
         released: hold.released.map(act),

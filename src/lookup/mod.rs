@@ -9,6 +9,7 @@
 //! never writes anything but audit entries and the marks of operators,
 //! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
+mod again;
 mod asked;
 mod assignments;
 mod categories;
@@ -27,6 +28,7 @@ mod footage;
 mod gone;
 mod guard;
 mod holds;
+mod incidents;
 mod live;
 mod log;
 mod marks;
@@ -53,8 +55,10 @@ pub mod time;
 mod trail;
 pub mod viewer;
 mod watch;
+mod webhooks;
 
 pub use categories::{Category, Names};
+pub use events::renderer;
 pub use exports::holes;
 pub use metrics::Metrics;
 pub use ops::{Readiness, ops_router};
@@ -68,6 +72,7 @@ pub fn router(state: State) -> axum::Router {
     openapi::routes()
         .fallback(guard::not_found)
         .method_not_allowed_fallback(guard::method_not_allowed)
+        .layer(middleware::from_fn_with_state(state.clone(), again::answer))
         .layer(middleware::from_fn_with_state(state.metrics.clone(), guard::guard))
         .with_state(state)
 }

@@ -15,9 +15,9 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, categories, class, clip, coverage, deletions, destructions, events, exports, holds, live, log,
-    marks, path, play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions, sign_in,
-    trail,
+    State, assignments, categories, class, clip, coverage, deletions, destructions, events, exports, holds, incidents,
+    live, log, marks, path, play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions,
+    sign_in, trail, webhooks,
 };
 
 /// What the document says of the whole.
@@ -34,6 +34,7 @@ use super::{
         (name = "audit", description = "What was done with all of it, by whom and why"),
         (name = "assignments", description = "Who had a recorder when"),
         (name = "marks", description = "What recorders and operators found worth finding again"),
+        (name = "incidents", description = "What came in, where it stands, whose footage it needs"),
         (name = "pulls", description = "Ranges that a recorder is asked to send now"),
         (name = "exports", description = "Footage with everything that proves it, as one file"),
         (name = "retention", description = "What is held, what is deleted and why, and what comes back"),
@@ -83,6 +84,14 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(destructions::list, destructions::ask))
         .routes(routes!(destructions::withdraw))
         .routes(routes!(destructions::confirm))
+        .routes(routes!(incidents::list, incidents::open))
+        .routes(routes!(incidents::one))
+        .routes(routes!(incidents::step))
+        .routes(routes!(incidents::release))
+        .routes(routes!(incidents::notes, incidents::note))
+        .routes(routes!(webhooks::list, webhooks::make))
+        .routes(routes!(webhooks::remove))
+        .routes(routes!(webhooks::replay))
         .routes(routes!(trail::list))
         .routes(routes!(trail::proof))
         .routes(routes!(events::follow))

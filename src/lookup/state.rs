@@ -19,9 +19,11 @@ use crate::error::{Error, Kind, Result};
 use crate::export::Exports;
 use crate::fleet::Fleet;
 use crate::http::Rates;
+use crate::incident::Incidents;
 use crate::log::Reader;
 use crate::retention::Retention;
 use crate::store::Store;
+use crate::webhook::Webhooks;
 
 /// Brings in the recorders that were enrolled meanwhile; blocks.
 pub(super) type Import = Arc<dyn Fn() -> Result<()> + Send + Sync>;
@@ -54,6 +56,8 @@ pub struct State {
     pub(super) clips: super::exact::Kept,
     /// Who was dark at the last look; nothing before the first.
     pub(super) dark: Arc<Mutex<Option<super::watch::Dark>>>,
+    /// Answers that may be asked for again.
+    pub(super) answers: Arc<super::again::Answers>,
     /// The turns of those who follow events.
     pub(super) streams: super::events::Streams,
     /// When it is cancelled, answers without an end come to one.
@@ -62,6 +66,10 @@ pub struct State {
     exports: Option<Arc<Exports>>,
     /// Who holds and deletes.
     retention: Option<Retention>,
+    /// Who deals with incidents.
+    incidents: Option<Incidents>,
+    /// Who sends on what happens.
+    webhooks: Option<Webhooks>,
 }
 
 impl State {
@@ -94,10 +102,13 @@ impl State {
             registry: None,
             clips: super::exact::Kept::default(),
             dark: Arc::default(),
+            answers: Arc::default(),
             streams: super::events::Streams::default(),
             closing: CancellationToken::new(),
             exports: None,
             retention: None,
+            incidents: None,
+            webhooks: None,
         })
     }
 
@@ -131,6 +142,28 @@ impl State {
     #[must_use]
     pub fn with_retention(self, retention: Retention) -> Self {
         Self { retention: Some(retention), ..self }
+    }
+
+    /// The same with incidents.
+    #[must_use]
+    pub fn with_incidents(self, incidents: Incidents) -> Self {
+        Self { incidents: Some(incidents), ..self }
+    }
+
+    /// The same with webhooks.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks: Some(webhooks), ..self }
+    }
+
+    /// Who sends on what happens, for those who have leave.
+    pub(super) fn webhooks(&self, _: &impl Leave) -> Result<Webhooks> {
+        self.webhooks.clone().ok_or_else(|| Error::new(Kind::Internal, "there are no webhooks"))
+    }
+
+    /// Who deals with incidents, for those who have leave.
+    pub(super) fn incidents(&self, _: &impl Leave) -> Result<Incidents> {
+        self.incidents.clone().ok_or_else(|| Error::new(Kind::Internal, "there are no incidents"))
     }
 
     /// Who makes exports, for those who have leave.

@@ -10,11 +10,10 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::State;
 use super::problem::Problem;
 use super::request::{FromPath, FromQuery, recorder_id};
-use super::time;
 use super::viewer::{Audit, Glance, Scope, Viewer};
+use super::{State, incidents, time};
 use crate::error::{Error, Kind, Result};
 use crate::store::records::{self, AuditRecord, Event, LeafRecord};
 use crate::store::{Direction, Store};
@@ -220,6 +219,9 @@ fn is_seen(store: &Store, scope: &Scope<Audit>, glance: &mut Glance<'_, Audit>, 
             }
         }
         return Ok(true);
+    }
+    if let Ok(number) = incidents::number_of(&entry.object) {
+        return Ok(store.incident(number)?.is_some_and(|of| scope.sees_department(&of.call.department)));
     }
     let ids: Option<Vec<RecorderId>> = named.into_iter().collect();
     ids.map_or(Ok(false), |ids| glance.sees_each(store, &ids))

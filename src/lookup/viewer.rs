@@ -30,8 +30,8 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event, LinkRecord};
 
 pub(super) use permit::{
-    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Leave, Mark, Permit, Pull, Release, Report,
-    Revoke, Scope, Undo, Verb, Watch,
+    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Incident, Leave, Mark, Permit, Pull,
+    Release, Report, Revoke, Scope, Undo, Verb, Watch,
 };
 
 /// Questions that may be with the store at once; others wait their turn.
@@ -118,7 +118,7 @@ impl Behind {
         self.0.ask(move |store| Ok(store.link(id, sequence)?.map(entry))).await
     }
 
-    /// What the metrics count.
+    /// What the metrics count, and what else tells nobody anything of the evidence.
     pub(super) async fn count<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Store) -> Result<T> + Send + 'static,
@@ -217,7 +217,7 @@ impl FromRequestParts<State> for Viewer {
 }
 
 /// The token of the `Authorization` header (RFC 6750 section 2.1); none if there are two headers.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (scheme, token) = all.next()?.to_str().ok()?.split_once(' ')?;
     (all.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then(|| token.trim())

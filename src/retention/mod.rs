@@ -95,7 +95,17 @@ impl Retention {
     /// # Errors
     /// Those of the store.
     pub fn hold(&self, recorder: RecorderId, range: Range<Micros>, act: Act) -> Result<HoldRecord> {
-        let hold = self.shared.store.hold(recorder, range, act)?;
+        let hold = self.shared.store.hold(recorder, range, act, None)?;
+        self.shared.wake.notify_one();
+        Ok(hold)
+    }
+
+    /// The same because of an incident. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn hold_for(&self, incident: u64, recorder: RecorderId, range: Range<Micros>, act: Act) -> Result<HoldRecord> {
+        let hold = self.shared.store.hold(recorder, range, act, Some(incident))?;
         self.shared.wake.notify_one();
         Ok(hold)
     }

@@ -668,6 +668,7 @@ fn no_key_of_a_day_goes_while_a_hold_stands_that_came_in_time() {
         gone_before: 0,
         asked: None,
         released: None,
+        incident: None,
     };
     let key = keys::hold(recorder, 1);
     rig.memory.set_value(Family::Holds, &key, Some(records::encode(&hold).unwrap()));

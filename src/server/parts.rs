@@ -22,6 +22,7 @@ use crate::enrol::{self, Authority, Desk, IssuerFiles, Office, Registry, ServerT
 use crate::error::{Context, Error, Kind, Result};
 use crate::export::{self, Exports};
 use crate::fleet::Fleet;
+use crate::incident::{self, Incidents};
 use crate::ingest::{self, Gateway};
 use crate::log::witness::Witnesses;
 use crate::log::{Identity, Log, Reader, StampSettings, Stamps, witness};
@@ -29,6 +30,7 @@ use crate::retention::{self, Retention};
 use crate::scrub::{self, Scrub};
 use crate::store::records::{AuditRecord, Event, Occurrence, RecorderKind};
 use crate::store::{self, Store};
+use crate::webhook::{self, Webhooks};
 use crate::{http, log, lookup, metrics, seal};
 
 /// Where bundles lie within the data directory.
@@ -50,6 +52,10 @@ pub(super) struct Opened {
     pub(super) exports: Arc<Exports>,
     /// Who holds and deletes.
     pub(super) retention: Retention,
+    /// Who deals with incidents.
+    pub(super) incidents: Incidents,
+    /// Who sends on what happens.
+    pub(super) webhooks: Webhooks,
     pub(super) scrub: Scrub,
     /// Who cosigns the log.
     pub(super) witnesses: Witnesses,
@@ -114,6 +120,12 @@ impl Opened {
         let scrub_metrics = scrub::Metrics::register(&metrics)?;
         let scrub = Scrub::new(store.clone(), clock.clone(), scrub_metrics, config.store.scrub_bytes_per_s);
         let fleet = Fleet::open(store.clone(), clock.clone())?;
+        let incident_metrics = incident::Metrics::register(&metrics)?;
+        let incidents =
+            Incidents::open(store.clone(), clock.clone(), fleet.clone(), retention.clone(), incident_metrics)?;
+        let webhook_metrics = webhook::Metrics::register(&metrics)?;
+        let (configured, of) = webhook_settings(config)?;
+        let webhooks = Webhooks::open(store.clone(), clock.clone(), &configured, of, webhook_metrics)?;
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone())?;
         let holes = lookup::holes(fleet.clone(), clock.clone());
         let source = export::Source::new(store.clone(), reader.clone(), holes, anchors, exporter)?;
@@ -150,6 +162,8 @@ impl Opened {
             desk,
             exports,
             retention,
+            incidents,
+            webhooks,
             scrub,
             witnesses,
             stamps,
@@ -211,7 +225,10 @@ impl Opened {
         .in_time_zone(config.site.time_zone.clone())
         .with_categories(categories(&config.marks));
         let state = state.with_registry(registry).with_exports(Arc::clone(&self.exports));
-        Ok(state.with_retention(self.retention.clone()))
+        Ok(state
+            .with_retention(self.retention.clone())
+            .with_incidents(self.incidents.clone())
+            .with_webhooks(self.webhooks.clone()))
     }
 }
 
@@ -315,6 +332,26 @@ pub(crate) fn seal_settings(config: &Config) -> seal::Settings {
         unwrap_command: of.unwrap_command,
         ..seal::Settings::default()
     }
+}
+
+/// Those of the configuration, and who may be reached.
+fn webhook_settings(config: &Config) -> Result<(Vec<webhook::Configured>, webhook::Settings)> {
+    let of = config.webhooks.clone();
+    let unknown = |one: &config::Webhook| one.kinds.iter().any(|kind| !Occurrence::NAMES.contains(&kind.as_str()));
+    if let Some(one) = of.endpoints.iter().find(|one| unknown(one)) {
+        let names = Occurrence::NAMES.join(", ");
+        let text = format!("webhooks.endpoints: the kinds of {} must be of {names}", one.name);
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    let configured = of.endpoints.into_iter().map(|one| webhook::Configured {
+        name: one.name,
+        url: one.url.into(),
+        secret_file: one.secret_file,
+        kinds: one.kinds,
+        department: one.department,
+    });
+    let reach = webhook::Reach { private: of.private };
+    Ok((configured.collect(), webhook::Settings { reach, ca: of.ca, ..webhook::Settings::default() }))
 }
 
 fn witness_settings(config: &Config) -> witness::Settings {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::engine::{Batch, Family};
 use super::feed::Happening;
+use super::incidents::Arrival;
 use super::index::{self, Index};
 use super::policy::{Rule, day_of};
 use super::records::{
@@ -98,6 +99,8 @@ struct Cut<'a> {
     happened: Vec<Happening>,
     /// Where and when the footage is found.
     index: Index<'a>,
+    /// What those are told who look at what arrives.
+    arrived: Vec<Arrival>,
 }
 
 impl Cut<'_> {
@@ -148,6 +151,7 @@ impl Cut<'_> {
 
     fn link(&mut self, link: NewLink) -> Result<()> {
         let NewLink { header, mut record, payload, .. } = link;
+        self.arrived.extend(self.store.inner.arrivals.span(&header));
         if let Content::Mark { category, note, before_s, after_s } = &header.content {
             let (sequence, captured_at) = (header.sequence, header.captured_at);
             let place = MarkPlace { at: captured_at, recorder: header.recorder, raiser: Raiser::Recorder(sequence) };
@@ -235,7 +239,7 @@ impl Store {
         let mut writing = self.writing();
         let number = number.max(self.next_commit());
         let (bodies, batch, happened, index) = (Vec::new(), Batch::default(), Vec::new(), Index::of(self));
-        let mut cut = Cut { store: self, number, bodies, batch, claims: 0, happened, index };
+        let mut cut = Cut { store: self, number, bodies, batch, claims: 0, happened, index, arrived: Vec::new() };
         links.into_iter().try_for_each(|link| cut.link(link))?;
         forks.into_iter().try_for_each(|link| cut.fork(link))?;
         quarantined.into_iter().enumerate().try_for_each(|(index, link)| cut.quarantined(index, link))?;
@@ -256,6 +260,7 @@ impl Store {
         if let Some(numbered) = numbered {
             numbered.written();
         }
+        self.inner.arrivals.note(cut.arrived);
         self.inner.last_commit.store(number, Ordering::Release);
         statements.last().into_iter().for_each(|(number, _)| self.logged(*number));
         *writing += cut.claims;

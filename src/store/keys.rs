@@ -28,6 +28,11 @@
 //! classes     | recorder 16 |
 //! feed        | slot 8 |
 //! marks       | at 8 | recorder 16 | raiser: 0 1, sequence 8; 1 1, number 8 |
+//! incidents   | number 8 |
+//! incident_names | digest of department, source and reference 32 |
+//! incident_notes | number of the incident 8 | number 8 |
+//! webhooks    | name, ASCII |
+//! answers     | digest of who asked, what for, and the idempotency key 32 |
 //! corrections | key of the corrected mark 33 | key of the correcting mark 33 |
 //! slots       | ten minutes 4 | recorder 16 |
 //! runs        | recorder 16 | ten minutes 4 |
@@ -354,6 +359,52 @@ pub fn read_correction(key: &[u8]) -> Result<(MarkPlace, MarkPlace)> {
     fields.end().map(|()| read)
 }
 
+/// Key of an incident.
+#[must_use]
+pub fn incident(number: u64) -> [u8; 8] {
+    number.to_be_bytes()
+}
+
+/// Reads what [`incident`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_incident(key: &[u8]) -> Result<u64> {
+    read_u64(key, "incidents")
+}
+
+/// Key of what a source calls an incident.
+#[must_use]
+pub fn incident_name(name: Digest) -> [u8; 32] {
+    name.0
+}
+
+/// Reads what [`incident_name`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_incident_name(key: &[u8]) -> Result<Digest> {
+    let mut fields = Fields::of(key, "incident_names");
+    let read = Digest(fields.take()?);
+    fields.end().map(|()| read)
+}
+
+/// Key of a note.
+#[must_use]
+pub fn incident_note(incident: u64, number: u64) -> [u8; 16] {
+    join(&[&incident.to_be_bytes(), &number.to_be_bytes()])
+}
+
+/// Reads what [`incident_note`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_incident_note(key: &[u8]) -> Result<(u64, u64)> {
+    let mut fields = Fields::of(key, "incident_notes");
+    let read = (fields.u64()?, fields.u64()?);
+    fields.end().map(|()| read)
+}
+
 /// Key of a row of the log: its level and the index of its first item.
 #[must_use]
 pub fn tile(level: u8, first: u64) -> [u8; 9] {
@@ -484,6 +535,28 @@ pub fn session(slot: u32) -> [u8; 4] {
 /// [`Kind::Damaged`] for any other bytes.
 pub fn read_session(key: &[u8]) -> Result<u32> {
     read_u32(key, "sessions")
+}
+
+/// Key of a webhook.
+#[must_use]
+pub fn webhook(name: &str) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}
+
+/// Key of an answer.
+#[must_use]
+pub fn answer(name: Digest) -> [u8; 32] {
+    name.0
+}
+
+/// Reads what [`answer`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_answer(key: &[u8]) -> Result<Digest> {
+    let mut fields = Fields::of(key, "answers");
+    let read = Digest(fields.take()?);
+    fields.end().map(|()| read)
 }
 
 /// Key of what became of a day.
@@ -730,6 +803,10 @@ mod tests {
             prop_assert_eq!(read_hold(&hold(id, a)).unwrap(), (id, a));
             prop_assert_eq!(read_day(&super::day(day)).unwrap(), day);
             prop_assert_eq!(read_session(&session(index)).unwrap(), index);
+            prop_assert_eq!(read_incident(&incident(a)).unwrap(), a);
+            prop_assert_eq!(read_answer(&answer(Digest(digest))).unwrap(), Digest(digest));
+            prop_assert_eq!(read_incident_note(&incident_note(a, b)).unwrap(), (a, b));
+            prop_assert_eq!(read_incident_name(&incident_name(Digest(digest))).unwrap(), Digest(digest));
             for raiser in [Raiser::Recorder(b), Raiser::Operator(b)] {
                 let place = MarkPlace { at: a, recorder: id, raiser };
                 prop_assert_eq!(read_mark(&mark(place)).unwrap(), place);

@@ -2,7 +2,7 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, marks by their time in `marks`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
+//! are asked in `field`, marks by their time in `marks`, incidents in `incidents`, where events are sent in `webhooks`, answers that may be asked for again in `answers`, what arrived since somebody looked in `arrivals`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
 //! was done with all of it in `trail`, what is copied and put back in `copied`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
 //! sealed in `sealed`, what is gone with its key in `destroyed`, where and when footage is found in [`index`], who is enrolled, for those who ask
 //! often, in `directory`, every key in [`keys`], every value in [`records`].
@@ -12,6 +12,8 @@
 //! but where its payload lies, and never write after an error.
 
 mod access;
+mod answers;
+mod arrivals;
 mod commit;
 mod copied;
 mod destroyed;
@@ -20,6 +22,7 @@ pub mod engine;
 mod feed;
 mod field;
 mod footage;
+mod incidents;
 pub mod index;
 pub mod keys;
 mod ledger;
@@ -35,6 +38,7 @@ mod shown;
 #[cfg(test)]
 mod tests;
 mod trail;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -50,6 +54,7 @@ pub use directory::Directory;
 pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
 pub use field::LossEntry;
+pub use incidents::{Arrival, Change, Opened};
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
 pub use marks::NewMark;
 pub use policy::Policy;
@@ -147,6 +152,7 @@ struct Inner {
     keys_floor: AtomicU32,
     trail: trail::Trail,
     feed: feed::Feed,
+    arrivals: arrivals::Arrivals,
     revoked: revoked::Set,
     destroyed: destroyed::Set,
     /// Who is enrolled, as it was read last; nothing once somebody was enrolled since.
@@ -208,6 +214,7 @@ impl Store {
             keys_floor: AtomicU32::new(0),
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
+            arrivals: arrivals::Arrivals::default(),
             revoked: revoked::Set::default(),
             destroyed: destroyed::Set::default(),
             directory: directory::Kept::default(),
@@ -278,6 +285,7 @@ impl Store {
             keys_floor: AtomicU32::new(keyless),
             trail: trail::Trail::default(),
             feed: feed::Feed::default(),
+            arrivals: arrivals::Arrivals::default(),
             revoked: revoked::Set::default(),
             destroyed: destroyed::Set::default(),
             directory: directory::Kept::default(),

@@ -2,15 +2,18 @@
 //! begins with a version byte, so that a later release can tell what an earlier one wrote.
 
 mod access;
+mod answer;
 mod audit;
 mod copied;
 mod feed;
 mod field;
+mod incident;
 mod index;
 mod marks;
 mod retention;
 mod scrub;
 mod shown;
+mod webhook;
 
 use aigaq_proto::chain::Chain;
 use aigaq_proto::message::RefusalReason;
@@ -21,11 +24,16 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Kind, Result};
 
 pub use access::{AccountRecord, Class, ClassRecord, Grant, Role, Secret, SessionRecord};
+pub use answer::AnswerRecord;
 pub use audit::{AuditRecord, Event, LeafRecord};
 pub use copied::RestoreRecord;
 pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
+};
+pub use incident::{
+    FoundRecord, IncidentCall, IncidentRecord, IncidentSource, IncidentState, NoteRecord, PlaceRecord, StepRecord,
+    Transition,
 };
 pub use index::{PresenceRecord, RunRecord, RunsRecord, Step};
 pub use marks::{MarkPlace, MarkRecord, Raiser};
@@ -34,6 +42,7 @@ pub use retention::{
 };
 pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};
+pub use webhook::WebhookRecord;
 
 /// What a value begins with.
 const VERSION: u8 = 1;

@@ -116,17 +116,23 @@ impl Store {
         *self.writing()
     }
 
-    /// Places a hold. Once this has returned nothing deletes what it covers and was not gone before.
+    /// Places a hold, for an incident if one is given. Once this has returned nothing deletes what it covers and was not gone before.
     ///
     /// # Errors
     /// As [`Store::commit`].
-    pub fn hold(&self, recorder: RecorderId, range: Range<Micros>, placed: Act) -> Result<HoldRecord> {
+    pub fn hold(
+        &self,
+        recorder: RecorderId,
+        range: Range<Micros>,
+        placed: Act,
+        incident: Option<u64>,
+    ) -> Result<HoldRecord> {
         let mut writing = self.writing();
         let last = self.scan(Family::Holds, keys::all_under(&recorder.0), Direction::Backward).next().transpose()?;
         let id = last.map(|(key, _)| keys::read_hold(&key)).transpose()?.map_or(1, |(_, id)| id + 1);
         let gone_before = self.dropped_floor();
         let (from, to) = (range.start, range.end);
-        let hold = HoldRecord { id, recorder, from, to, placed, gone_before, asked: None, released: None };
+        let hold = HoldRecord { id, recorder, from, to, placed, gone_before, asked: None, released: None, incident };
         self.put_hold(&hold)?;
         *writing += 1;
         Ok(hold)

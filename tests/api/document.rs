@@ -24,6 +24,11 @@ const ROUTES: &[&str] = &[
     "/v1/holds",
     "/v1/holds/{id}",
     "/v1/holds/{id}/release",
+    "/v1/incidents",
+    "/v1/incidents/{id}",
+    "/v1/incidents/{id}/notes",
+    "/v1/incidents/{id}/release",
+    "/v1/incidents/{id}/transitions",
     "/v1/log/checkpoint",
     "/v1/log/key",
     "/v1/log/succession",
@@ -65,6 +70,9 @@ const ROUTES: &[&str] = &[
     "/v1/sign-in/oidc",
     "/v1/sign-in/oidc/callback",
     "/v1/token",
+    "/v1/webhooks",
+    "/v1/webhooks/{name}",
+    "/v1/webhooks/{name}/replay",
 ];
 
 fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {

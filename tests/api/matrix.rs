@@ -29,8 +29,8 @@ enum About {
 use About::{List, Own, Public, Site, Stranger, Thing};
 
 /// A row: operation, method, path, body, whom it is for (o perator, s upervisor, i nspector, a uditor, d: administrator), about what.
-/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{N}` an audit entry, `{S}` a session, `{D}` a digest, `{F}` and `{T}` a
-/// range.
+/// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{I}` an incident, `{N}` an audit entry, `{S}` a session, `{D}` a digest,
+/// `{F}` and `{T}` a range.
 type Row = (&'static str, Method, &'static str, Option<&'static str>, &'static str, About);
 
 const RANGE: &str = r#"{"recorder":"{R}","from":"{F}","to":"{T}","reason":"case 17"}"#;
@@ -41,6 +41,12 @@ const CLASS: &str = r#"{"class":"open","reason":"case 17"}"#;
 const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
 const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
 
+const CALL: &str = r#"{"department":"Astana","source":"dispatch","reference":"17","text":"disorder","from":"{F}","to":"{T}","badges":["badge 1"]}"#;
+const STEP: &str = r#"{"transition":"confirm","reason":"case 17"}"#;
+const CLOSE: &str = r#"{"transition":"close","reason":"case 17"}"#;
+const NOTE: &str = r#"{"text":"called back"}"#;
+const HOOK: &str = r#"{"name":"cad","url":"https://cad.example/hook"}"#;
+const REPLAY: &str = r#"{"after":1}"#;
 const MARK: &str = r#"{"category":"insult","at":"{F}"}"#;
 
 const PASSWORD: &str = r#"{"name":"nobody","password":"nothing that is right"}"#;
@@ -84,6 +90,19 @@ const TABLE: &[Row] = &[
     ("list_marks", Method::GET, "/v1/marks", None, "osiad", List),
     ("list_marks", Method::GET, "/v1/marks?recorder={R}&department=Astana", None, "osiad", List),
     ("raise_mark", Method::POST, "/v1/recorders/{R}/marks", Some(MARK), "osi", Thing),
+    ("open_incident", Method::POST, "/v1/incidents", Some(CALL), "osi", Thing),
+    ("list_incidents", Method::GET, "/v1/incidents", None, "osiad", List),
+    ("list_incidents", Method::GET, "/v1/incidents?department=Astana&matched=true", None, "osiad", List),
+    ("incident", Method::GET, "/v1/incidents/{I}", None, "osiad", Thing),
+    ("step_incident", Method::POST, "/v1/incidents/{I}/transitions", Some(STEP), "osi", Thing),
+    ("step_incident", Method::POST, "/v1/incidents/{I}/transitions", Some(CLOSE), "si", Thing),
+    ("release_incident", Method::POST, "/v1/incidents/{I}/release", None, "si", Thing),
+    ("note_incident", Method::POST, "/v1/incidents/{I}/notes", Some(NOTE), "osi", Thing),
+    ("list_incident_notes", Method::GET, "/v1/incidents/{I}/notes", None, "osiad", Thing),
+    ("list_webhooks", Method::GET, "/v1/webhooks", None, "d", Site),
+    ("make_webhook", Method::POST, "/v1/webhooks", Some(HOOK), "d", Site),
+    ("replay_webhook", Method::POST, "/v1/webhooks/cad/replay", Some(REPLAY), "d", Site),
+    ("remove_webhook", Method::DELETE, "/v1/webhooks/cad", None, "d", Site),
     ("ask_release", Method::POST, "/v1/holds/{H}/release", Some(REASON), "si", Thing),
     ("confirm_release", Method::DELETE, "/v1/holds/{H}", None, "si", Thing),
     ("scrub", Method::GET, "/v1/scrub", None, "siad", Site),
@@ -148,6 +167,7 @@ impl Names {
             ("{P}", format!("{id}-1")),
             ("{H}", format!("{id}-1")),
             ("{X}", "f".repeat(self.0["{X}"].len())),
+            ("{I}", "incident-1000000".to_owned()),
             ("{N}", "1000000".to_owned()),
             ("{S}", "0".repeat(16)),
             ("Astana", "Nowhere".to_owned()),
@@ -172,6 +192,9 @@ async fn site() -> (Rig, Device, Names) {
         let made: Value = rig.send_json(Method::POST, path, &body, &[]).await.json().await.unwrap();
         names.insert(name, made["id"].as_str().unwrap().to_owned());
     }
+    let body = serde_json::from_str(&Names(names.clone()).fill(CALL)).unwrap();
+    let made: Value = rig.send_json(Method::POST, "/v1/incidents", &body, &[]).await.json().await.unwrap();
+    names.insert("{I}", made["id"].as_str().unwrap().to_owned());
     let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;
     names.insert("{N}", number.to_string());
     let other = Proven { actor: "account:other".to_owned(), grants: Vec::new(), break_glass: false };

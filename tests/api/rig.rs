@@ -9,12 +9,14 @@ use aigaq::commit::{self, Outcome, Queue, Submission, WriterHandle};
 use aigaq::enrol::Authority;
 use aigaq::export::{self, Exports};
 use aigaq::fleet::Fleet;
+use aigaq::incident::{self, Incidents};
 use aigaq::log::{Identity, Log, Reader};
 use aigaq::lookup::{self, Readiness};
 use aigaq::retention::{self, Retention};
 use aigaq::store::Store;
 use aigaq::store::engine::memory::Memory;
 use aigaq::store::records::{AuditRecord, Body, FootageKey, RecorderKey, RecorderKind, RecorderRecord};
+use aigaq::webhook::{self, Reach, Webhooks};
 use aigaq::{Clock, store};
 use aigaq_proto::message::RefusalReason;
 use aigaq_proto::receipt::LogKey;
@@ -49,6 +51,8 @@ pub(crate) struct Rig {
     pub(crate) access: Access,
     pub(crate) exports: Arc<Exports>,
     pub(crate) retention: Retention,
+    pub(crate) incidents: Incidents,
+    pub(crate) webhooks: Webhooks,
     pub(crate) dir: tempfile::TempDir,
     queue: Queue,
     client: reqwest::Client,
@@ -86,6 +90,11 @@ impl Rig {
         let export_metrics = export::Metrics::register(&metrics, lookup_metrics.damaged.clone()).unwrap();
         let deletion_metrics = retention::Metrics::register(&metrics).unwrap();
         let retention = Retention::new(store.clone(), clock.clone(), deletion_metrics, 0);
+        let incident_metrics = incident::Metrics::register(&metrics).unwrap();
+        let (of, at) = (store.clone(), clock.clone());
+        let incidents = Incidents::open(of, at, fleet.clone(), retention.clone(), incident_metrics).unwrap();
+        let webhook_metrics = webhook::Metrics::register(&metrics).unwrap();
+        let webhooks = Webhooks::open(store.clone(), clock.clone(), &[], hooks(), webhook_metrics).unwrap();
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
         let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), settings).unwrap();
         access.admit(TOKEN, "token:first-start", Grants::everything()).unwrap();
@@ -94,7 +103,9 @@ impl Rig {
                 .unwrap()
                 .with_categories(categories())
                 .with_exports(Arc::clone(&exports))
-                .with_retention(retention.clone());
+                .with_retention(retention.clone())
+                .with_incidents(incidents.clone())
+                .with_webhooks(webhooks.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let address = listen(lookup::router(state.clone()), &stop).await;
@@ -115,12 +126,21 @@ impl Rig {
             access,
             exports,
             retention,
+            incidents,
+            webhooks,
             dir,
             queue,
             client,
             _writer,
             _stop,
         }
+    }
+
+    /// Those of a server that starts now.
+    pub(crate) fn incidents_anew(&self) -> Incidents {
+        let metrics = incident::Metrics::register(&prometheus::Registry::new()).unwrap();
+        let (of, at) = (self.store.clone(), self.clock.clone());
+        Incidents::open(of, at, self.fleet.clone(), self.retention.clone(), metrics).unwrap()
     }
 
     pub(crate) fn enrol(&self, kind: RecorderKind, department: &str) -> Device {
@@ -274,6 +294,16 @@ impl Rig {
         let link: store::records::LinkRecord = self.store.link(device.id, sequence).unwrap().unwrap();
         let Body::Footage(key) = link.body else { panic!("{sequence} has no footage") };
         key
+    }
+}
+
+/// Webhooks on this machine are reached, and not waited for.
+pub(crate) fn hooks() -> webhook::Settings {
+    webhook::Settings {
+        reach: Reach { private: vec!["127.0.0.1/32".parse().unwrap()] },
+        retry_first: std::time::Duration::from_millis(10),
+        retry_max: std::time::Duration::from_millis(50),
+        ..webhook::Settings::default()
     }
 }
 

@@ -39,7 +39,7 @@ macro_rules! verbs {
         }
     )*};
 }
-verbs! { Find Watch Pull Hold Mark Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
+verbs! { Find Watch Pull Hold Mark Incident Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
 
 /// That something was granted, and is written down: what evidence and deeds are handed out against.
 pub(in crate::lookup) trait Leave {}
@@ -106,6 +106,17 @@ impl<V: Verb> Scope<V> {
     /// Whether it may be done to the whole site.
     pub(in crate::lookup) fn sees_all(&self) -> bool {
         self.grants.allow_everywhere(V::VERB)
+    }
+
+    /// Whether it may be done to what a department has beside its recorders.
+    pub(in crate::lookup) fn sees_department(&self, department: &str) -> bool {
+        self.grants.allow(V::VERB, department, Class::Open)
+    }
+
+    /// Where the same person may do another thing, within the same request.
+    pub(in crate::lookup) fn also<W: Verb>(&self) -> Scope<W> {
+        let (grants, access, evidence) = (self.grants.clone(), self.access.clone(), self.evidence.clone());
+        Scope { grants, access, evidence, verb: PhantomData }
     }
 
     /// The same for many recorders by their identifiers, each looked up once.

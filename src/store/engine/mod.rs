@@ -87,11 +87,21 @@ pub enum Family {
     Assignees,
     /// Destructions of keys that somebody asked for, by day and recorder.
     Wishes,
+    /// Incidents, by number.
+    Incidents,
+    /// Incidents by what their source calls them.
+    IncidentNames,
+    /// What was noted with incidents, by incident and number.
+    IncidentNotes,
+    /// Where events are sent, by name.
+    Webhooks,
+    /// Answers that may be asked for again, by digest.
+    Answers,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 40] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -127,6 +137,11 @@ impl Family {
         Self::Categories,
         Self::Assignees,
         Self::Wishes,
+        Self::Incidents,
+        Self::IncidentNames,
+        Self::IncidentNotes,
+        Self::Webhooks,
+        Self::Answers,
     ];
 
     /// The name on disk.
@@ -160,6 +175,11 @@ impl Family {
             Self::Marks => "marks",
             Self::Corrections => "corrections",
             Self::Wishes => "wishes",
+            Self::Incidents => "incidents",
+            Self::IncidentNames => "incident_names",
+            Self::IncidentNotes => "incident_notes",
+            Self::Webhooks => "webhooks",
+            Self::Answers => "answers",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
             Self::Slots => "slots",

@@ -4,7 +4,7 @@ use aigaq_proto::message::RefusalReason;
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 use serde::{Deserialize, Serialize};
 
-use super::MarkPlace;
+use super::{IncidentState, MarkPlace};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,12 +78,33 @@ pub enum Occurrence {
         /// The link.
         sequence: Sequence,
     },
+    /// An incident came in, was stepped on, or more of it is known.
+    Incident {
+        /// Its number.
+        number: u64,
+        /// Its department.
+        department: String,
+        /// Where it stands.
+        state: IncidentState,
+        /// What was done: `opened`, a transition, `searched` or `noted`.
+        what: String,
+    },
 }
 
 impl Occurrence {
     /// The names of all kinds.
-    pub const NAMES: [&str; 9] =
-        ["started", "connected", "disconnected", "dark", "light", "mark", "fork", "quarantine", "forgotten"];
+    pub const NAMES: [&str; 10] = [
+        "started",
+        "connected",
+        "disconnected",
+        "dark",
+        "light",
+        "mark",
+        "fork",
+        "quarantine",
+        "forgotten",
+        "incident",
+    ];
 
     /// The name of its kind.
     #[must_use]
@@ -98,6 +119,7 @@ impl Occurrence {
             Self::Fork { .. } => "fork",
             Self::Quarantined { .. } => "quarantine",
             Self::Forgotten { .. } => "forgotten",
+            Self::Incident { .. } => "incident",
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct HoldRecord {
     pub asked: Option<Act>,
     /// Who else confirmed that.
     pub released: Option<Act>,
+    /// The number of the incident that placed it, if one did.
+    pub incident: Option<u64>,
 }
 
 impl HoldRecord {
