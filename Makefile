@@ -10,7 +10,7 @@ FLIPS ?= 20
 MUTATIONS ?= 100000
 BUNDLE_GB ?= 4
 
-.PHONY: demo test bench soak campaign fuzz fmt lint setup
+.PHONY: demo test bench soak campaign contract openapi fuzz fmt lint setup
 
 demo: setup ## a server and four recorders that play the bundled clip
 	$(CARGO) run --release -- demo
@@ -31,6 +31,12 @@ campaign: setup ## what takes too long for every change: bad networks, kills, fl
 	AIGAQ_FLIPS=$(FLIPS) $(CARGO) test --release --test bit_flips --test export --test api flipped_bit -- --nocapture
 	AIGAQ_MUTATIONS=$(MUTATIONS) AIGAQ_BUNDLE_GB=$(BUNDLE_GB) \
 		$(CARGO) test --release --test hostile_bundles -- --nocapture --test-threads 1 whatever_is_changed large_bundle
+
+contract: setup ## the API against its own document: schemathesis, from PyPI, looks for a server error
+	.ci/contract
+
+openapi: setup ## writes proto/openapi.json anew: what programs of others rely on
+	AIGAQ_OPENAPI_WRITE=1 $(CARGO) test --release --test api contract::nothing
 
 fuzz: setup ## every decoder for a minute each; a stable compiler is enough
 	command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked

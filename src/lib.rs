@@ -6,6 +6,7 @@
 //! [`lookup`] (HTTP out) → [`store`] → [`media`]. [`ingest`] and [`lookup`] never see one another; what the server knows of
 //! recorders in the field both tell and ask [`fleet`]. Which footage there is, by time, [`place`] and person, [`find`] says. What a control centre has to deal with [`incident`] keeps, and finds whose footage it needs; who may see what [`access`] decides,
 //! what anybody does [`audit`] writes down,
+//! [`statistics`] counts, [`integrity`] checks people,
 //! [`http`] is the listener of all that speaks it, [`enrol`] makes identities,
 //! [`est`] is what it and devices say to one another, [`recorder`] is the reference recorder, [`export`] makes
 //! what others check, [`bundle`] is what it consists of and [`verify`] how it is checked, [`timestamp`] reads time stamps of authorities,
@@ -54,6 +55,8 @@ pub mod incident;
 #[cfg(feature = "server")]
 pub mod ingest;
 #[cfg(feature = "server")]
+pub mod integrity;
+#[cfg(feature = "server")]
 pub mod log;
 #[cfg(feature = "server")]
 pub mod lookup;
@@ -75,6 +78,8 @@ pub mod seal;
 pub mod server;
 #[cfg(feature = "recorder")]
 pub mod shutdown;
+#[cfg(feature = "server")]
+pub mod statistics;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "verify")]

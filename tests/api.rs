@@ -8,8 +8,12 @@ mod again;
 #[path = "support/chain.rs"]
 #[allow(dead_code, unreachable_pub, missing_docs)]
 mod chain;
+#[path = "api/checks.rs"]
+mod checks;
 #[path = "api/class.rs"]
 mod class;
+#[path = "api/contract.rs"]
+mod contract;
 #[path = "api/document.rs"]
 mod document;
 #[path = "api/events.rs"]
@@ -52,6 +56,8 @@ mod second;
 mod sign_in;
 #[path = "api/slow.rs"]
 mod slow;
+#[path = "api/statistics.rs"]
+mod statistics;
 #[path = "api/trail.rs"]
 mod trail;
 #[path = "api/webhooks.rs"]

@@ -3,6 +3,8 @@
 //! Pure. Whatever the table does not name is not allowed. Somebody with several roles may do what any one of them allows where it
 //! holds; a role in one department says nothing about another.
 
+use std::collections::BTreeSet;
+
 use crate::store::records::{Class, Grant, Role};
 
 /// What is done to a recorder and what is known of it. Every route of the API is one of these.
@@ -40,11 +42,15 @@ pub enum Verb {
     Classify,
     /// See and end the sessions of others, and see who has which roles.
     Administer,
+    /// Bring in counts that were not made here.
+    Count,
+    /// Make integrity checks, score them, see what came of them.
+    Check,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Find,
         Self::Watch,
         Self::Pull,
@@ -61,6 +67,8 @@ impl Verb {
         Self::Revoke,
         Self::Classify,
         Self::Administer,
+        Self::Count,
+        Self::Check,
     ];
 
     /// Whether footage goes out: then what is not open needs a reason.
@@ -81,7 +89,7 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             _ => None,
         },
         Role::Supervisor => match verb {
-            Verb::Audit | Verb::Revoke | Verb::Administer => None,
+            Verb::Audit | Verb::Revoke | Verb::Administer | Verb::Check => None,
             _ => Some(Restricted),
         },
         Role::Inspector => match verb {
@@ -96,7 +104,8 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             | Verb::Fetch
             | Verb::Report
             | Verb::Audit
-            | Verb::Classify => Some(Sealed),
+            | Verb::Classify
+            | Verb::Check => Some(Sealed),
             _ => None,
         },
         Role::Auditor => match verb {
@@ -104,7 +113,9 @@ pub const fn ceiling(role: Role, verb: Verb) -> Option<Class> {
             _ => None,
         },
         Role::Administrator => match verb {
-            Verb::Find | Verb::Assign | Verb::Report | Verb::Revoke | Verb::Administer => Some(Restricted),
+            Verb::Find | Verb::Assign | Verb::Report | Verb::Revoke | Verb::Administer | Verb::Count => {
+                Some(Restricted)
+            }
             _ => None,
         },
     }
@@ -151,6 +162,14 @@ impl Grants {
         })
     }
 
+    /// In which departments this may be done; `None` for all, also those that come.
+    #[must_use]
+    pub fn departments(&self, verb: Verb) -> Option<BTreeSet<String>> {
+        let able = self.0.iter().filter(|grant| ceiling(grant.role, verb).is_some());
+        let named: Option<Vec<&Vec<String>>> = able.map(|grant| grant.departments.as_ref()).collect();
+        named.map(|named| named.into_iter().flatten().cloned().collect())
+    }
+
     /// Whether this may be done to the site as a whole.
     #[must_use]
     pub fn allow_everywhere(&self, verb: Verb) -> bool {
@@ -175,6 +194,8 @@ mod tests {
         assert!(!grants.allow(Verb::Watch, "Pavlodar", Class::Restricted));
         assert!(!grants.allow(Verb::Find, "Karaganda", Class::Open));
         assert!(grants.allow_somewhere(Verb::Export) && !grants.allow_everywhere(Verb::Export));
+        assert_eq!(grants.departments(Verb::Export), Some(BTreeSet::from(["Astana".to_owned()])));
+        assert_eq!(Grants::everything().departments(Verb::Export), None);
     }
 
     #[test]

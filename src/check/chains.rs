@@ -12,7 +12,10 @@ use super::tree::{Claim, Log};
 use super::{Findings, Walk, place_of, walk};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::engine::{Entry, Family};
-use crate::store::records::{self, Body, HeadRecord, LinkRecord, LossRecord, Owner, QuarantineRecord, TimelineRecord};
+use crate::store::records::{
+    self, Body, CountedRecord, Entered, HeadRecord, LinkRecord, LossRecord, MarkPlace, Owner, QuarantineRecord, Raiser,
+    TimelineRecord,
+};
 use crate::store::{Store, keys};
 
 /// What the links of one recorder add up to.
@@ -42,6 +45,8 @@ struct Chains<'a, 'b, 'c> {
     sums: BTreeMap<RecorderId, Sum>,
     /// Number of `Lost` links.
     lost: u64,
+    /// Number of marks.
+    marks: u64,
     bodies: Vec<Owned>,
     /// What the index must say of the links.
     index: Expected,
@@ -50,7 +55,7 @@ struct Chains<'a, 'b, 'c> {
 /// Walks every chain; returns the bodies that must be in the footage.
 pub(super) fn check<'b>(store: &Store, log: &mut Log<'b>, findings: &mut Findings<'_>) -> Vec<Owned> {
     let (keys, sums, bodies, index) = (BTreeMap::new(), BTreeMap::new(), Vec::new(), Expected::of(store));
-    let mut chains = Chains { store, log, findings, keys, sums, lost: 0, bodies, index };
+    let mut chains = Chains { store, log, findings, keys, sums, lost: 0, marks: 0, bodies, index };
     chains.each(Family::Links, Chains::link);
     chains.index.finish(store, chains.findings);
     chains.each(Family::Forks, Chains::fork);
@@ -67,6 +72,7 @@ pub(super) fn check<'b>(store: &Store, log: &mut Log<'b>, findings: &mut Finding
         chains.findings.problem("timeline", format!("timeline: it has {times} entries for {links} links"));
     }
     chains.losses();
+    chains.counted();
     chains.heads();
     chains.bodies
 }
@@ -99,6 +105,7 @@ impl<'a> Chains<'a, '_, '_> {
         self.index.add(self.store, &header, &record.body, self.findings);
         self.sum(recorder).chain.insert(Joint { sequence, previous: header.previous, digest });
         self.lost += u64::from(matches!(header.content, Content::Lost { .. }));
+        self.marks += u64::from(matches!(header.content, Content::Mark { .. }));
         let key = keys::timeline(recorder, header.captured_at, sequence);
         let Ok(time) = self.store.engine().get(Family::Timeline, &key) else {
             self.findings.not_checked("entries of the timeline", 1);
@@ -222,6 +229,34 @@ impl<'a> Chains<'a, '_, '_> {
             self.findings.not_checked("count of losses", 1);
         } else if count != self.lost {
             self.findings.problem("losses", format!("losses: there are {count} entries for {} links", self.lost));
+        }
+    }
+
+    /// Compares the marks that are counted with the links that are marks.
+    fn counted(&mut self) {
+        let mut count = 0;
+        self.each(Family::Counted, |chains, (key, value)| {
+            let MarkPlace { at, recorder, raiser } = keys::read_mark(&key)?;
+            let found: CountedRecord = records::decode(&value, "counted")?;
+            let Raiser::Recorder(sequence) = raiser else { return Ok(()) };
+            count += 1;
+            let Ok(link) = chains.store.engine().get(Family::Links, &keys::link(recorder, sequence)) else {
+                chains.findings.not_checked("marks that are counted", 1);
+                return Ok(());
+            };
+            let link = link.map(|value| records::decode::<LinkRecord>(&value, "links")).transpose()?;
+            let stated = link.and_then(|link| {
+                let header = LinkHeader::decode(&link.header).ok()?;
+                let Content::Mark { category, .. } = header.content else { return None };
+                Some((header.captured_at, category, Entered::Link(link.log_index)))
+            });
+            let counted = Some((at, found.category, found.entered));
+            if stated == counted { Ok(()) } else { Err(damaged("no link is the mark that is counted")) }
+        });
+        if self.findings.has_hole(&[Family::Links, Family::Counted]) {
+            self.findings.not_checked("count of marks", 1);
+        } else if count != self.marks {
+            self.findings.problem("counted", format!("counted: there are {count} entries for {} marks", self.marks));
         }
     }
 

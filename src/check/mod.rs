@@ -30,9 +30,10 @@ use crate::log::Identity;
 use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AccountRecord, AnnouncementRecord, AnswerRecord, CertificateRecord, ClassRecord, DayRecord,
-    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, IncidentRecord, NoteRecord, RecorderRecord,
-    RequestRecord, RevocationListRecord, SessionRecord, WebhookRecord, WishRecord,
+    self, AccountRecord, AnnouncementRecord, AnswerRecord, AuditRecord, CaseRecord, CertificateRecord, CheckRecord,
+    ClassRecord, DayRecord, DestructionRecord, DrawRecord, ExtensionRecord, FeedRecord, HoldRecord, IncidentRecord,
+    NoteRecord, RecorderRecord, ReportedRecord, RequestRecord, RevocationListRecord, SessionRecord, WebhookRecord,
+    WishRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -244,6 +245,15 @@ fn place_of(family: Family, key: &[u8]) -> String {
         Family::Accounts => Ok(String::from_utf8_lossy(key).into_owned()),
         Family::Sessions => keys::read_session(key).map(|slot| format!("session {slot}")),
         Family::Days => keys::read_day(key).map(|day| format!("day {day}")),
+        Family::Counted => {
+            keys::read_mark(key).map(|place| format!("{} counted mark at {} µs", place.recorder, place.at))
+        }
+        Family::Cases => keys::read_case(key).map(|digest| format!("case {digest}")),
+        Family::Draws => keys::read_check(key).map(|id| format!("draw {:032x}", u128::from_be_bytes(id.0))),
+        Family::Checks => keys::read_check(key).map(|id| format!("check {:032x}", u128::from_be_bytes(id.0))),
+        Family::Reported => {
+            keys::read_reported(key).map(|key| format!("count {} of audit entry {}", key.index, key.entry))
+        }
         Family::Feed => keys::read_u64(key, "feed").map(|slot| format!("slot {slot} of the feed")),
         Family::Destroyed => {
             keys::read_destroyed(key).map(|(day, recorder)| format!("{recorder} destroyed key of day {day}"))
@@ -361,6 +371,10 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     incidents(store, findings);
     of_the_field::<AnswerRecord>(store, Family::Answers, |key| keys::read_answer(key).map(|_| ()), findings);
     of_the_field::<WebhookRecord>(store, Family::Webhooks, |_| Ok(()), findings);
+    cases(store, findings);
+    of_the_field::<DrawRecord>(store, Family::Draws, |key| keys::read_check(key).map(|_| ()), findings);
+    of_the_field::<CheckRecord>(store, Family::Checks, |key| keys::read_check(key).map(|_| ()), findings);
+    of_the_field::<ReportedRecord>(store, Family::Reported, |key| keys::read_reported(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
     of_the_field::<SessionRecord>(store, Family::Sessions, |key| keys::read_session(key).map(|_| ()), findings);
@@ -384,6 +398,22 @@ fn incidents(store: &Store, findings: &mut Findings<'_>) {
             is_there(number)
         });
         findings.keep("incidents", place_of(Family::IncidentNotes, &key), read);
+    }
+}
+
+/// Each version of a case is what its name and its audit entry say.
+fn cases(store: &Store, findings: &mut Findings<'_>) {
+    for (key, value) in walk(store, Family::Cases, findings) {
+        let read = keys::read_case(&key).and_then(|digest| {
+            let record: CaseRecord = records::decode(&value, "cases")?;
+            let entry = store.audit_entry(record.entry)?;
+            let entry = entry.map(|(stored, _)| records::decode::<AuditRecord>(&stored, "audit")).transpose()?;
+            let is_said = entry.is_some_and(|entry| entry.content == Some(digest));
+            let is_same = Digest::of(record.canonical.as_bytes()) == digest;
+            let damaged = || Error::new(Kind::Damaged, "it is not what its name and its audit entry say");
+            if is_same && is_said { Ok(()) } else { Err(damaged()) }
+        });
+        findings.keep("cases", place_of(Family::Cases, &key), read);
     }
 }
 

@@ -22,8 +22,8 @@ use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::policy::Rule;
 use crate::store::records::{
-    self, AuditRecord, Body, Event, ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, MarkPlace, Owner,
-    QuarantineRecord, Raiser, RecorderKey, RecorderKind, RecorderRecord,
+    self, Act, AuditRecord, Body, CaseRecord, CountedRecord, Entered, Event, ExpiryRecord, FootageKey, HeadRecord,
+    LinkRecord, LossRecord, MarkPlace, Owner, QuarantineRecord, Raiser, RecorderKey, RecorderKind, RecorderRecord,
 };
 use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Policy, Settings, Store, keys};
 
@@ -581,6 +581,32 @@ fn a_loss_that_no_link_states_is_a_problem() {
     Rig::expect(
         |rig| rig.put(Family::Losses, &keys::loss(rig.recorder, 1, 5), Some(records::encode(&record).unwrap())),
         "RECORDER/5 lost: no link says that these are lost",
+    );
+}
+
+#[test]
+fn a_mark_that_no_link_states_is_a_problem_where_it_is_counted() {
+    let record = CountedRecord {
+        category: "insult".to_owned(),
+        department: "Astana".to_owned(),
+        kind: RecorderKind::Officer,
+        entered: Entered::Link(5),
+    };
+    let place = |rig: &Rig| MarkPlace { at: 5, recorder: rig.recorder, raiser: Raiser::Recorder(5) };
+    Rig::expect(
+        |rig| rig.put(Family::Counted, &keys::mark(place(rig)), Some(records::encode(&record).unwrap())),
+        "RECORDER counted mark at 5 µs: no link is the mark that is counted",
+    );
+}
+
+#[test]
+fn a_case_that_is_not_what_its_name_says_is_a_problem() {
+    let added = Act { at: 1, by: "account:anna".to_owned(), reason: String::new() };
+    let record = CaseRecord { canonical: "{}".to_owned(), added, entry: 1 };
+    let digest = Digest([7; 32]);
+    Rig::expect(
+        |rig| rig.put(Family::Cases, &keys::case(digest), Some(records::encode(&record).unwrap())),
+        &format!("case {digest}: it is not what its name and its audit entry say"),
     );
 }
 

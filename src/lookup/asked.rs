@@ -33,9 +33,16 @@ async fn object(parts: &mut Parts, state: &State) -> String {
     first.unwrap_or_default()
 }
 
+/// Whether a route is about integrity checks: nothing of it is counted.
+pub(super) fn is_sealed(route: &str) -> bool {
+    route == "/v1/checks" || route.starts_with("/v1/checks/")
+}
+
 fn event(method: &Method, route: &str) -> Event {
     let shows = ["/hls/", "/live/", "/live.m3u8", "/clip.mp4", "/payload"];
     match () {
+        // Whatever is asked about integrity checks is for inspectors alone.
+        () if is_sealed(route) => Event::Check,
         () if *method != Method::GET && *method != Method::HEAD => Event::Request,
         () if route.ends_with("/bundle.zip") => Event::Export,
         () if shows.iter().any(|part| route.contains(part)) => Event::View,
@@ -58,6 +65,9 @@ mod tests {
             (Method::GET, "/v1/recorders/{id}/quarantine/{number}/payload", Event::View),
             (Method::GET, "/v1/exports/{id}/bundle.zip", Event::Export),
             (Method::POST, "/v1/pulls", Event::Request),
+            (Method::POST, "/v1/checks", Event::Check),
+            (Method::GET, "/v1/checks/{id}", Event::Check),
+            (Method::GET, "/v1/statistics/checks", Event::LookUp),
         ] {
             assert_eq!(event(&method, route), expected, "{method} {route}");
         }

@@ -28,6 +28,7 @@ const PAGE_MAX: usize = 1_000;
 /// Somebody is to have a recorder.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "assignee": "badge 4711", "from": "2026-01-17T08:00:00Z", "to": "2026-01-17T20:00:00Z" }))]
 pub(super) struct NewAssignment {
     /// Officer by badge or name, vehicle, or premises; at most 100 characters.
     assignee: String,
@@ -40,6 +41,7 @@ pub(super) struct NewAssignment {
 /// What an assignment is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "assignee": "badge 4712", "to": "2026-01-17T20:00:00Z" }))]
 pub(super) struct ChangedAssignment {
     /// Officer by badge or name, vehicle, or premises; at most 100 characters.
     assignee: String,

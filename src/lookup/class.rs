@@ -20,6 +20,7 @@ use crate::store::records::{ClassRecord, Event, RecorderRecord};
 /// How much the footage of a recorder is to be kept from eyes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "class": "restricted", "reason": "a child is in the footage" }))]
 pub(super) struct NewClass {
     /// How much.
     class: Class,

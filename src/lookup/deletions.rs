@@ -119,6 +119,8 @@ pub(super) struct DeletionDocument {
 /// Footage that is to come back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recorder": "ab25d58504dd103930f03e729a98f929", "from": "2026-01-17T09:14:00Z",
+    "to": "2026-01-17T09:15:00Z", "reason": "case 7", "days": 30 }))]
 pub(super) struct NewUndo {
     /// The recorder.
     recorder: String,

@@ -43,6 +43,8 @@ const ABSENT: &str = "there is no such export";
 /// An export that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recorders": ["ab25d58504dd103930f03e729a98f929"], "from": "2026-01-17T09:14:00Z",
+    "to": "2026-01-17T09:15:00Z", "purpose": "case 7", "reason": "asked for by the court" }))]
 pub(super) struct NewExport {
     /// The recorders, 1 to 32, each once.
     recorders: Vec<String>,

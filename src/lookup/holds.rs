@@ -32,6 +32,8 @@ const ABSENT: &str = "there is no such hold";
 /// Footage that is to be held.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recorder": "ab25d58504dd103930f03e729a98f929", "from": "2026-01-17T09:14:00Z",
+    "to": "2026-01-17T09:15:00Z", "reason": "case 7" }))]
 pub(super) struct NewHold {
     /// The recorder.
     recorder: String,
@@ -46,6 +48,7 @@ pub(super) struct NewHold {
 /// Why a hold is to be released, or a key to be destroyed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "case 7 is closed" }))]
 pub(super) struct NewRelease {
     /// At most 500 characters.
     pub(super) reason: String,

@@ -1,22 +1,24 @@
 //! HTTP out: what a control centre asks, and what it gets.
 //!
-//! A look-up is `guard → viewer → recorders | recordings | coverage | play | live | clip | exports | marks | pulls | assignments | reports → store → media`; one file per resource,
+//! A look-up is `guard → viewer → recorders | recordings | coverage | play | live | clip | exports | marks | pulls | assignments | reports | statistics | checks → store → media`; one file per resource,
 //! its handlers extract, ask the evidence and render. The log and the API's own document are public; everything else
 //! passes through [`viewer::Viewer`], which has `audit` write the entry first.
 //!
 //! Promises: a refusal is a problem document, never a bare status; footage leaves as the bytes that were recorded or
 //! not at all; a range with holes is 200 with what is there; what was there and is gone is 410 with the statement that says so. This room
-//! never writes anything but audit entries and the marks of operators,
+//! never writes anything but audit entries, the marks of operators, counts that were not made here and what is checked of people,
 //! has `fleet` write what recorders are asked for and who has them and `export` make bundles, and never sees `ingest`.
 
 mod again;
 mod asked;
 mod assignments;
 mod categories;
+mod checks;
 mod class;
 mod clip;
 mod content;
 mod coverage;
+mod csv;
 mod dark;
 mod deletions;
 mod destructions;
@@ -51,6 +53,7 @@ mod sessions;
 mod sign_in;
 mod span;
 mod state;
+mod statistics;
 pub mod time;
 mod trail;
 pub mod viewer;

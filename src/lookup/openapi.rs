@@ -15,9 +15,9 @@ use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{
-    State, assignments, categories, class, clip, coverage, deletions, destructions, events, exports, holds, incidents,
-    live, log, marks, path, play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub, sessions,
-    sign_in, trail, webhooks,
+    State, assignments, categories, checks, class, clip, coverage, deletions, destructions, events, exports, holds,
+    incidents, live, log, marks, path, play, proof, provider, pulls, recorders, recordings, reports, revocation, scrub,
+    sessions, sign_in, statistics, trail, webhooks,
 };
 
 /// What the document says of the whole.
@@ -40,6 +40,8 @@ use super::{
         (name = "retention", description = "What is held, what is deleted and why, and what comes back"),
         (name = "events", description = "What happens, as it happens"),
         (name = "reports", description = "Sums over a day of the site"),
+        (name = "statistics", description = "How many marks, of what, where and when, against the year before"),
+        (name = "checks", description = "Integrity checks; for inspectors alone"),
         (name = "log", description = "C2SP tlog-tiles; public, digests and times alone"),
         (name = "api", description = "This document")
     ),
@@ -96,6 +98,20 @@ pub(super) fn routes() -> axum::Router<State> {
         .routes(routes!(trail::proof))
         .routes(routes!(events::follow))
         .routes(routes!(reports::dark))
+        .routes(routes!(statistics::figures))
+        .routes(routes!(statistics::rows))
+        .routes(routes!(statistics::report))
+        .routes(routes!(checks::check_figures))
+        .routes(routes!(checks::list, checks::create))
+        .routes(routes!(checks::list_cases, checks::add_case))
+        .routes(routes!(checks::case))
+        .routes(routes!(checks::list_draws, checks::commit_draw))
+        .routes(routes!(checks::draw))
+        .routes(routes!(checks::reveal_draw))
+        .routes(routes!(checks::results))
+        .routes(routes!(checks::one))
+        .routes(routes!(checks::score))
+        .routes(routes!(checks::name_third))
         .routes(routes!(play::index))
         .routes(routes!(play::file))
         .routes(routes!(live::index))

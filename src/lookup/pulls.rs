@@ -40,6 +40,9 @@ const ABSENT: &str = "there is no such pull";
 /// A range that is wanted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recorder": "ab25d58504dd103930f03e729a98f929", "from": "2026-01-17T09:14:00Z",
+    "to": "2026-01-17T09:15:00Z",
+    "expires_in_s": 3600, "reason": "case 7" }))]
 pub(super) struct NewPull {
     /// The recorder.
     recorder: String,

@@ -33,7 +33,8 @@ use crate::error::{Error, Kind, Result};
 use crate::fleet::Fleet;
 use crate::store::Store;
 use crate::store::records::RecorderRecord;
-use pieces::{DarkHead, DarkReport, DarkRow, Format, Minutes, Pieces};
+pub(super) use pieces::Format;
+use pieces::{DarkHead, DarkReport, DarkRow, Minutes, Pieces};
 
 /// Reports that are written at once: each keeps a thread busy until its reader has it.
 pub(super) const REPORTS_MAX: usize = 2;
@@ -127,7 +128,8 @@ pub(super) async fn dark(
     Ok(response)
 }
 
-fn accepted(headers: &HeaderMap) -> Format {
+/// The form that a client accepts first.
+pub(super) fn accepted(headers: &HeaderMap) -> Format {
     let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let first = accepts.split(',').filter_map(|one| one.split(';').next()).map(str::trim);
     let known = |one: &str| match one {

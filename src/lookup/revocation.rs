@@ -21,6 +21,7 @@ const REASON_CHARS_MAX: usize = 500;
 /// Why an identity is taken back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "the recorder was lost" }))]
 pub(super) struct NewRevocation {
     /// For people, such as "stolen on 17 January"; 1 to 500 characters.
     reason: String,

@@ -30,6 +30,7 @@ const REASON_CHARS_MAX: usize = 500;
 /// Somebody who signs in.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "anna", "password": "correct horse battery staple" }))]
 pub(super) struct NewSignIn {
     /// The name of the account.
     name: String,
@@ -53,6 +54,7 @@ pub(super) struct SignedInDocument {
 /// A request for a token, as a form.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "grant_type": "client_credentials", "client_id": "cad", "client_secret": "the secret of aigaq client add" }))]
 pub(super) struct TokenRequest {
     /// `client_credentials`.
     grant_type: String,

@@ -44,6 +44,8 @@ pub struct State {
     pub(super) fleet: Fleet,
     /// One permit for each report that is written.
     pub(super) reports: Arc<Semaphore>,
+    /// One permit for each figure that is counted.
+    pub(super) figures: Arc<Semaphore>,
     /// Where a day of a report begins and ends.
     pub(super) time_zone: TimeZone,
     /// What marks may say.
@@ -95,6 +97,7 @@ impl State {
             clock,
             fleet,
             reports: Arc::new(Semaphore::new(super::reports::REPORTS_MAX)),
+            figures: Arc::new(Semaphore::new(super::statistics::COUNTING_MAX)),
             time_zone: TimeZone::UTC,
             categories: Arc::default(),
             metrics,

@@ -13,8 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use super::problem::Problem;
 use super::request::{FromPath, FromQuery, recorder_id};
 use super::viewer::{Audit, Glance, Scope, Viewer};
-use super::{State, incidents, time};
+use super::{State, checks, incidents, time};
 use crate::error::{Error, Kind, Result};
+use crate::integrity::check::{self, Part};
 use crate::store::records::{self, AuditRecord, Event, LeafRecord};
 use crate::store::{Direction, Store};
 
@@ -145,6 +146,7 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
         to: query.to.map_or(Ok(u64::MAX), |to| time::parse("to", &to))?,
     };
     let cursor = query.cursor.unwrap_or_default();
+    let actor = viewer.actor().to_owned();
     let scope = viewer.over::<Audit>().await?;
     let evidence = scope.evidence().clone();
     let page = evidence.ask(move |store| {
@@ -159,7 +161,7 @@ pub(super) async fn list(viewer: Viewer, FromQuery(query): FromQuery<ListQuery>)
             if entries.len() >= limit || scanned >= SCANNED_MAX {
                 return Ok(AuditPage { entries, next: Some(entry.number) });
             }
-            if filter.takes(&entry) && is_seen(store, &scope, &mut glance, &entry)? {
+            if filter.takes(&entry) && is_seen(store, &scope, &mut glance, &entry, &actor)? {
                 let leaf = store.audit_leaf(entry.number)?;
                 entries.push(document(entry, leaf));
             }
@@ -182,8 +184,9 @@ pub(super) async fn proof(
     FromPath(number): FromPath<u64>,
 ) -> Result<Json<AuditProof>, Problem> {
     let log = state.log;
+    let actor = viewer.actor().to_owned();
     let theirs = move |store: &Store, scope: &Scope<Audit>| match store.audit_entry(number)? {
-        Some((stored, _)) => is_seen(store, scope, &mut scope.glance(), &records::decode(&stored, "audit")?),
+        Some((stored, _)) => is_seen(store, scope, &mut scope.glance(), &records::decode(&stored, "audit")?, &actor),
         None => Ok(true),
     };
     let scope = viewer.over_if(ABSENT, theirs).await?;
@@ -208,7 +211,16 @@ pub(super) async fn proof(
 
 /// Whether an entry is for the one who asks: for whoever audits the whole site each that is about no recorder which is kept from them,
 /// for others those about recorders of their departments, and about no others beside them.
-fn is_seen(store: &Store, scope: &Scope<Audit>, glance: &mut Glance<'_, Audit>, entry: &AuditRecord) -> Result<bool> {
+fn is_seen(
+    store: &Store,
+    scope: &Scope<Audit>,
+    glance: &mut Glance<'_, Audit>,
+    entry: &AuditRecord,
+    actor: &str,
+) -> Result<bool> {
+    if entry.event == Event::Check {
+        return is_seen_of_check(store, scope, entry, actor);
+    }
     // A thing that belongs to a recorder is named after it.
     let recorder = |name: &str| name.get(..RECORDER_CHARS).and_then(|id| recorder_id(id).ok());
     let named: Vec<Option<RecorderId>> = entry.object.split(' ').map(recorder).collect();
@@ -225,6 +237,17 @@ fn is_seen(store: &Store, scope: &Scope<Audit>, glance: &mut Glance<'_, Audit>, 
     }
     let ids: Option<Vec<RecorderId>> = named.into_iter().collect();
     ids.map_or(Ok(false), |ids| glance.sees_each(store, &ids))
+}
+
+/// Whether an entry about an integrity check is for the one who asks: for inspectors of its department; for those who score it, what they did
+/// themselves, until it is closed.
+fn is_seen_of_check(store: &Store, scope: &Scope<Audit>, entry: &AuditRecord, actor: &str) -> Result<bool> {
+    let Ok(id) = checks::check_id(&entry.object) else { return Ok(scope.inspects_all()) };
+    if let Some(check) = store.check(id)? {
+        let is_blind = check.closed_at.is_none() && check::part(&check, actor) != Part::Other;
+        return Ok(scope.inspects(&check.department) && (!is_blind || entry.actor == actor));
+    }
+    Ok(store.draw(id)?.map_or_else(|| scope.inspects_all(), |draw| scope.inspects(&draw.department)))
 }
 
 fn document(entry: AuditRecord, leaf: Option<LeafRecord>) -> AuditDocument {

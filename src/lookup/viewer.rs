@@ -21,8 +21,8 @@ use aigaq_proto::{RecorderId, Sequence, link, receipt};
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::state::Import;
-use super::{State, asked};
-use crate::access::{Access, Identity};
+use super::{State, asked, checks};
+use crate::access::{self, Access, Class, Identity};
 use crate::audit::Trail;
 use crate::error::{Error, Kind, Result};
 use crate::log::Reader;
@@ -30,12 +30,16 @@ use crate::store::Store;
 use crate::store::records::{AuditRecord, Event, LinkRecord};
 
 pub(super) use permit::{
-    Administer, Assign, Audit, Classify, Export, Fetch, Find, Glance, Hold, Incident, Leave, Mark, Permit, Pull,
-    Release, Report, Revoke, Scope, Undo, Verb, Watch,
+    Administer, Assign, Audit, Check, Classify, Count, Export, Fetch, Find, Glance, Hold, Incident, Leave, Mark,
+    Permit, Pull, Release, Report, Revoke, Scope, Undo, Verb, Watch,
 };
 
 /// Questions that may be with the store at once; others wait their turn.
 const QUESTIONS_MAX: usize = 64;
+/// What an entry of something that was refused ends with.
+const DENIED: &str = "denied";
+/// The header in which an inspector says for which check they look.
+const CHECK: &str = "x-aigaq-check";
 /// Bodies that may be in memory on their way out, KiB.
 const BODIES_KIB_MAX: u32 = 256 * 1024;
 /// What can be asked of the store by those who may see it. Cheap to clone.
@@ -207,13 +211,43 @@ impl FromRequestParts<State> for Viewer {
             return Err(Denied::Unauthorised { presented: presented.is_some() });
         };
         if !state.access.may_ask(&who) {
-            state.trail.write_denial(AuditRecord { event: Event::Denial, ..entry }).await;
+            state.trail.write_denial(denial(&who, entry)).await;
             return Err(Denied::TooOften);
         }
+        let entry = under_check(parts, state, &who, entry).await?;
         let (trail, access) = (Arc::clone(&state.trail), state.access.clone());
         let (evidence, import) = (state.behind.0.clone(), Arc::clone(&state.import));
         Ok(Self { evidence, trail, access, import, who, asked: entry })
     }
+}
+
+/// The entry of something that was denied. Of an inspector who asks about integrity checks it is one of those, so that nobody else
+/// learns that there may be one.
+fn denial(who: &Identity, entry: AuditRecord) -> AuditRecord {
+    let of_check = entry.event == Event::Check && who.grants.allow_somewhere(access::Verb::Check);
+    let event = if of_check { Event::Check } else { Event::Denial };
+    AuditRecord { event, ..entry }.ended(DENIED)
+}
+
+/// What an inspector sees for a check is an entry about the check, which others are not shown. Only of the recorder that it is about: for
+/// anything else it is not there.
+async fn under_check(parts: &Parts, state: &State, who: &Identity, entry: AuditRecord) -> Result<AuditRecord, Denied> {
+    let Some(named) = parts.headers.get(CHECK) else { return Ok(entry) };
+    let failed = |error: Error| Denied::Failed(error.into());
+    let named = named.to_str().map_err(|_| failed(Error::new(Kind::Invalid, "x-aigaq-check names a check")))?;
+    let id = checks::check_id(named).map_err(failed)?;
+    let (grants, about) = (who.grants.clone(), entry.object.clone());
+    let looks = matches!(entry.event, Event::LookUp | Event::View);
+    let theirs = state.behind.0.ask(move |store| {
+        let check = store.check(id)?.filter(|check| check.recorder.to_string() == about);
+        Ok(looks && check.is_some_and(|check| grants.allow(access::Verb::Check, &check.department, Class::Sealed)))
+    });
+    if theirs.await.map_err(failed)? {
+        return Ok(AuditRecord { event: Event::Check, object: checks::id_text(id), ..entry });
+    }
+    let denied = denial(who, AuditRecord { event: Event::Check, ..entry });
+    state.trail.write(denied).await.map_err(failed)?;
+    Err(failed(Error::new(Kind::NotFound, checks::ABSENT)))
 }
 
 /// The token of the `Authorization` header (RFC 6750 section 2.1); none if there are two headers.

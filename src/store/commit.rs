@@ -16,8 +16,8 @@ use super::incidents::Arrival;
 use super::index::{self, Index};
 use super::policy::{Rule, day_of};
 use super::records::{
-    self, Body, Cause, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord, LossRecord,
-    MarkPlace, MarkRecord, Occurrence, Owner, QuarantineRecord, Raiser, RecorderRecord,
+    self, Body, Cause, Entered, ExpiryRecord, ExtensionRecord, FootageKey, HeadRecord, LeafRecord, LinkRecord,
+    LossRecord, MarkPlace, MarkRecord, Occurrence, Owner, QuarantineRecord, Raiser, RecorderRecord,
 };
 use super::sealed::Received;
 use super::{ENTRY_BYTES, HASH_BYTES, Store, TILE_ITEMS, keys};
@@ -170,6 +170,7 @@ impl Cut<'_> {
             index::index_mark(&mark, &mut self.batch);
             let what = Occurrence::Mark { sequence, captured_at, category: category.clone(), note: note.clone() };
             self.happened.push((record.received_at, Some(header.recorder), what));
+            self.store.count(&mut self.batch, place, category, Entered::Link(record.log_index))?;
         }
         let owner = Owner::Link(header.sequence);
         let (payload, of) = ((payload, header.payload_digest), (header.recorder, header.captured_at));

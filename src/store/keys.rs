@@ -41,6 +41,11 @@
 //! categories  | category, UTF-8 | 0 1 | key of the mark 33 |
 //! assignees   | name, UTF-8 | 0 1 | from 8 | recorder 16 |
 //! destroyed, wishes | expiry day 4 | recorder 16 |
+//! counted     | key of the mark 33 |
+//! reported    | first day 4 | day after the last 4 | number of the audit entry 8 | index 4 |
+//! cases       | SHA-256 of the canonical text 32 |
+//! draws       | made at 8, random 8 |
+//! checks      | made at 8, random 8 |
 //! meta        | name, ASCII |
 //! ```
 
@@ -48,7 +53,8 @@ use std::ops::Range;
 
 use aigaq_proto::{Digest, Micros, RecorderId, Sequence};
 
-use super::records::{Cause, FootageKey, MarkPlace, Owner, Raiser};
+use super::records::{Cause, CheckId, FootageKey, MarkPlace, Owner, Raiser};
+use super::statistics::ReportedKey;
 use crate::error::{Error, Kind, Result};
 
 /// Version of everything on disk; value: u32 big-endian.
@@ -389,6 +395,39 @@ pub fn read_incident_name(key: &[u8]) -> Result<Digest> {
     fields.end().map(|()| read)
 }
 
+/// Key of a count that was reported.
+#[must_use]
+pub fn reported(key: ReportedKey) -> [u8; 20] {
+    let ReportedKey { from, to, entry, index } = key;
+    join(&[&from.to_be_bytes(), &to.to_be_bytes(), &entry.to_be_bytes(), &index.to_be_bytes()])
+}
+
+/// Reads what [`reported`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_reported(key: &[u8]) -> Result<ReportedKey> {
+    let mut fields = Fields::of(key, "reported");
+    let read = ReportedKey { from: fields.u32()?, to: fields.u32()?, entry: fields.u64()?, index: fields.u32()? };
+    fields.end().map(|()| read)
+}
+
+/// Key of a version of a case.
+#[must_use]
+pub fn case(digest: Digest) -> [u8; 32] {
+    digest.0
+}
+
+/// Reads what [`case`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_case(key: &[u8]) -> Result<Digest> {
+    let mut fields = Fields::of(key, "cases");
+    let read = Digest(fields.take()?);
+    fields.end().map(|()| read)
+}
+
 /// Key of a note.
 #[must_use]
 pub fn incident_note(incident: u64, number: u64) -> [u8; 16] {
@@ -403,6 +442,29 @@ pub fn read_incident_note(key: &[u8]) -> Result<(u64, u64)> {
     let mut fields = Fields::of(key, "incident_notes");
     let read = (fields.u64()?, fields.u64()?);
     fields.end().map(|()| read)
+}
+
+/// Key of a check, and of a draw.
+#[must_use]
+pub fn check(id: CheckId) -> [u8; 16] {
+    id.0
+}
+
+/// Reads what [`check`] made.
+///
+/// # Errors
+/// [`Kind::Damaged`] for any other bytes.
+pub fn read_check(key: &[u8]) -> Result<CheckId> {
+    let mut fields = Fields::of(key, "checks");
+    let read = CheckId(fields.take()?);
+    fields.end().map(|()| read)
+}
+
+/// Every key after this one, or every key of the family.
+#[must_use]
+pub fn after(key: Option<&[u8]>) -> Range<Vec<u8>> {
+    // No key lies between one and the same with a zero behind it.
+    key.map_or_else(everything, |key| [key, &[0]].concat()..everything().end)
 }
 
 /// Key of a row of the log: its level and the index of its first item.
@@ -801,7 +863,12 @@ mod tests {
             }
             prop_assert_eq!(read_extension(&extension(id, &Cause::Incident { name: String::new() }, a)).unwrap(), (id, a));
             prop_assert_eq!(read_hold(&hold(id, a)).unwrap(), (id, a));
+            let key = ReportedKey { from: day, to: index, entry: a, index: day };
+            prop_assert_eq!(read_reported(&reported(key)).unwrap(), key);
             prop_assert_eq!(read_day(&super::day(day)).unwrap(), day);
+            prop_assert_eq!(read_case(&case(Digest(digest))).unwrap(), Digest(digest));
+            prop_assert_eq!(read_check(&check(CheckId(id.0))).unwrap(), CheckId(id.0));
+            prop_assert!(!after(Some(&id.0)).contains(&id.0.to_vec()));
             prop_assert_eq!(read_session(&session(index)).unwrap(), index);
             prop_assert_eq!(read_incident(&incident(a)).unwrap(), a);
             prop_assert_eq!(read_answer(&answer(Digest(digest))).unwrap(), Digest(digest));

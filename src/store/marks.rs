@@ -8,7 +8,7 @@ use std::ops::Range;
 use aigaq_proto::{Digest, Micros, RecorderId};
 
 use super::engine::{Batch, Direction, Family};
-use super::records::{self, AuditRecord, Cause, ExtensionRecord, MarkPlace, MarkRecord, Occurrence, Raiser};
+use super::records::{self, AuditRecord, Cause, Entered, ExtensionRecord, MarkPlace, MarkRecord, Occurrence, Raiser};
 use super::{Store, keys};
 use crate::error::{Error, Kind, Result};
 
@@ -77,7 +77,10 @@ impl Store {
         let (category, note) = (mark.category.clone(), mark.note.clone());
         let what = Occurrence::OperatorMark { place, category, note, by: mark.by.clone() };
         let numbered = self.number(&[(now, Some(recorder), what)], &mut batch)?;
-        self.audit_with(std::slice::from_ref(&entry), batch)?;
+        self.audit_made(&entry, |number, _, with| {
+            *with = batch;
+            self.count(with, mark.place, &mark.category, Entered::Entry(number))
+        })?;
         if let Some(numbered) = numbered {
             numbered.written();
         }

@@ -2,8 +2,10 @@
 //!
 //! [`Store`] has the verbs of the domain, written once over the small contract of [`engine`]. What a commit becomes is in
 //! `commit`, who may bring nothing more in `revoked`, the reading of small things in `ledger`, what recorders in the field say and
-//! are asked in `field`, marks by their time in `marks`, incidents in `incidents`, where events are sent in `webhooks`, answers that may be asked for again in `answers`, what arrived since somebody looked in `arrivals`, what happens, for those who watch, in `feed`, which certificates they showed in `shown`, what
-//! was done with all of it in `trail`, what is copied and put back in `copied`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
+//! are asked in `field`, marks by their time in `marks`, incidents in `incidents`, where events are sent in `webhooks`, answers that may be
+//! asked for again in `answers`, what arrived since somebody looked in `arrivals`, what happens, for those who watch, in `feed`, which
+//! certificates they showed in `shown`, what was done with all of it in `trail`, what is copied and put back in `copied`, what figures are
+//! made of in `statistics`, checks of people in `integrity`, who may sign in and has done so in `access`, the reading of payloads in `footage`, how they are
 //! sealed in `sealed`, what is gone with its key in `destroyed`, where and when footage is found in [`index`], who is enrolled, for those who ask
 //! often, in `directory`, every key in [`keys`], every value in [`records`].
 //!
@@ -24,6 +26,7 @@ mod field;
 mod footage;
 mod incidents;
 pub mod index;
+mod integrity;
 pub mod keys;
 mod ledger;
 mod marks;
@@ -35,6 +38,7 @@ mod revoked;
 mod scrub;
 mod sealed;
 mod shown;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -55,6 +59,7 @@ pub use engine::{Direction, Space};
 pub use feed::{FeedPage, Happening, KEPT as FEED_KEPT};
 pub use field::LossEntry;
 pub use incidents::{Arrival, Change, Opened};
+pub use integrity::Changed;
 pub use ledger::{ForkEntry, QuarantineEntry, TimelineEntry};
 pub use marks::NewMark;
 pub use policy::Policy;
@@ -62,6 +67,7 @@ pub use relocate::{Move, Stored};
 pub use retention::{ExpiryEntry, Hidden, Released};
 pub use revoked::Revoked;
 pub use scrub::Place;
+pub use statistics::{CountedEntry, ReportedKey};
 pub use trail::Statement;
 
 use crate::error::{Error, Kind, Result};

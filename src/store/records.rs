@@ -9,10 +9,12 @@ mod feed;
 mod field;
 mod incident;
 mod index;
+mod integrity;
 mod marks;
 mod retention;
 mod scrub;
 mod shown;
+mod statistics;
 mod webhook;
 
 use aigaq_proto::chain::Chain;
@@ -36,12 +38,16 @@ pub use incident::{
     Transition,
 };
 pub use index::{PresenceRecord, RunRecord, RunsRecord, Step};
+pub use integrity::{
+    CaseRecord, CheckId, CheckRecord, DrawRecord, JudgedRecord, RevealedRecord, SheetRecord, SpanRecord,
+};
 pub use marks::{MarkPlace, MarkRecord, Raiser};
 pub use retention::{
     Act, Cause, DayRecord, DestructionRecord, ExpiryRecord, ExtensionRecord, HoldRecord, Owner, WishRecord,
 };
 pub use scrub::{Found, ScrubRecord};
 pub use shown::{CertificateRecord, RevocationListRecord};
+pub use statistics::{CountedRecord, Entered, ReportedRecord};
 pub use webhook::WebhookRecord;
 
 /// What a value begins with.

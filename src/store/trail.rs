@@ -86,6 +86,29 @@ impl Store {
         Ok(())
     }
 
+    /// Makes an entry durable with what `make` puts into the same batch for its number and its time, both or neither; returns the
+    /// number.
+    ///
+    /// # Errors
+    /// Those of `make`, and as [`Store::commit`].
+    pub(super) fn audit_made(
+        &self,
+        entry: &AuditRecord,
+        make: impl FnOnce(u64, Micros, &mut Batch) -> Result<()>,
+    ) -> Result<u64> {
+        let trail = &self.inner.trail;
+        let mut last = trail.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, at) = (last.0 + 1, last.1.max(entry.at));
+        let mut batch = Batch::default();
+        make(number, at, &mut batch)?;
+        let entry = AuditRecord { number, at, ..entry.clone() };
+        batch.put(Family::Audit, keys::audit(number), records::encode(&entry)?);
+        self.inner.engine.commit(&[], &batch)?;
+        *last = (number, at);
+        trail.written.store(number, Ordering::Release);
+        Ok(number)
+    }
+
     /// Finds out where the trail ends. An entry that is gone, but that the log has, keeps its number: it is missed, not replaced.
     pub(super) fn load_trail(&self) -> Result<()> {
         let newest = |family| self.scan(family, keys::everything(), Direction::Backward).next().transpose();

@@ -30,7 +30,7 @@ use About::{List, Own, Public, Site, Stranger, Thing};
 
 /// A row: operation, method, path, body, whom it is for (o perator, s upervisor, i nspector, a uditor, d: administrator), about what.
 /// `{R}` is a recorder, `{P}` a pull, `{H}` a hold, `{X}` an export, `{I}` an incident, `{N}` an audit entry, `{S}` a session, `{D}` a digest,
-/// `{F}` and `{T}` a range.
+/// `{K}` a check, `{C}` a case, `{W}` a draw, `{F}` and `{T}` a range.
 type Row = (&'static str, Method, &'static str, Option<&'static str>, &'static str, About);
 
 const RANGE: &str = r#"{"recorder":"{R}","from":"{F}","to":"{T}","reason":"case 17"}"#;
@@ -38,6 +38,14 @@ const EXPORT: &str = r#"{"recorders":["{R}"],"from":"{F}","to":"{T}","purpose":"
 const REASON: &str = r#"{"reason":"case 17"}"#;
 const DESTRUCTION: &str = r#"{"recorder":"{R}","day":"2100-01-01","reason":"case 17"}"#;
 const CLASS: &str = r#"{"class":"open","reason":"case 17"}"#;
+const COUNTS: &str = r#"{"source":"city","department":"Astana","from":"2026-01-01","to":"2026-02-01","counts":[{"category":"x","count":1}]}"#;
+const CHECK: &str = r#"{"case":"{C}","recorder":"{R}","person":"badge 1","from":"{F}","to":"{T}","assessors":["account:x","account:y"],"reason":"plan"}"#;
+const SCORES: &str = r#"{"option":"a","scores":[{"criterion":"c","points":1,"from":"{F}","to":"{T}"}]}"#;
+const THIRD: &str = r#"{"assessor":"account:third"}"#;
+const CASE: &str = r#"{"name":"n","text":{"kk":"k","ru":"r","en":"e"},"options":[{"id":"a","text":{"kk":"k","ru":"r","en":"e"}},{"id":"b","text":{"kk":"k","ru":"r","en":"e"}}],"criteria":[{"id":"c","text":{"kk":"k","ru":"r","en":"e"},"weight":1,"measure":{"points":{"max":5,"bound":1}}}]}"#;
+/// The digest of 32 zero bytes.
+const DRAW: &str = r#"{"department":"Astana","roster":["badge 1","badge 2"],"count":1,"seed_digest":"66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925","reason":"plan"}"#;
+const SEED: &str = r#"{"seed":"0000000000000000000000000000000000000000000000000000000000000000"}"#;
 const ASSIGNED: &str = r#"{"assignee":"badge 1","from":"{F}"}"#;
 const CORRECTED: &str = r#"{"assignee":"badge 2"}"#;
 
@@ -119,6 +127,23 @@ const TABLE: &[Row] = &[
     ("follow_events", Method::GET, "/v1/events?after=0&kinds=mark,connected&follow=false", None, "osiad", List),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17", None, "siad", List),
     ("dark_report", Method::GET, "/v1/reports/dark?day=2026-01-17&department=Astana", None, "siad", List),
+    ("mark_figures", Method::GET, "/v1/statistics/marks?from=2026-01-01&to=2026-02-01&at=5", None, "siad", List),
+    ("mark_rows", Method::GET, "/v1/statistics/marks/rows?from=2026-01-01&to=2026-02-01&at=5", None, "siad", List),
+    ("report_counts", Method::POST, "/v1/statistics/reported", Some(COUNTS), "sd", Thing),
+    ("check_figures", Method::GET, "/v1/statistics/checks?quarter=2025-Q4", None, "siad", List),
+    ("create_check", Method::POST, "/v1/checks", Some(CHECK), "i", Thing),
+    ("list_checks", Method::GET, "/v1/checks", None, "i", List),
+    ("check", Method::GET, "/v1/checks/{K}", None, "i", Thing),
+    ("score_check", Method::POST, "/v1/checks/{K}/scores", Some(SCORES), "i", Thing),
+    ("name_third", Method::POST, "/v1/checks/{K}/third", Some(THIRD), "i", Thing),
+    ("check_results", Method::GET, "/v1/checks/results?from=2026-01-01&to=2026-02-01", None, "i", List),
+    ("add_case", Method::POST, "/v1/checks/cases", Some(CASE), "i", List),
+    ("list_cases", Method::GET, "/v1/checks/cases", None, "i", List),
+    ("case", Method::GET, "/v1/checks/cases/{C}", None, "i", List),
+    ("commit_draw", Method::POST, "/v1/checks/draws", Some(DRAW), "i", Thing),
+    ("list_draws", Method::GET, "/v1/checks/draws", None, "i", List),
+    ("draw", Method::GET, "/v1/checks/draws/{W}", None, "i", Thing),
+    ("reveal_draw", Method::POST, "/v1/checks/draws/{W}/seed", Some(SEED), "i", Thing),
     ("playlist", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/index.m3u8", None, "osi", Thing),
     ("playlist_file", Method::GET, "/v1/recorders/{R}/hls/{F}/{T}/seg-1.m4s", None, "osi", Thing),
     ("live_playlist", Method::GET, "/v1/recorders/{R}/live.m3u8", None, "osi", Thing),
@@ -169,6 +194,8 @@ impl Names {
             ("{X}", "f".repeat(self.0["{X}"].len())),
             ("{I}", "incident-1000000".to_owned()),
             ("{N}", "1000000".to_owned()),
+            ("{K}", id.clone()),
+            ("{W}", id.clone()),
             ("{S}", "0".repeat(16)),
             ("Astana", "Nowhere".to_owned()),
         ] {
@@ -195,6 +222,22 @@ async fn site() -> (Rig, Device, Names) {
     let body = serde_json::from_str(&Names(names.clone()).fill(CALL)).unwrap();
     let made: Value = rig.send_json(Method::POST, "/v1/incidents", &body, &[]).await.json().await.unwrap();
     names.insert("{I}", made["id"].as_str().unwrap().to_owned());
+    let post = async |path: &str, body: String| -> Value {
+        let body = serde_json::from_str(&body).unwrap();
+        rig.send_json(Method::POST, path, &body, &[]).await.json().await.unwrap()
+    };
+    let case = post("/v1/checks/cases", CASE.to_owned()).await;
+    names.insert("{C}", case["digest"].as_str().unwrap().to_owned());
+    let draw = post("/v1/checks/draws", DRAW.to_owned()).await;
+    names.insert("{W}", draw["id"].as_str().unwrap().to_owned());
+    let logged = async {
+        while rig.store.audit_leaf(draw["entry"].as_u64().unwrap()).unwrap().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), logged).await.unwrap();
+    let check = Names(names.clone()).fill(CHECK).replace("account:x", "inspector:test");
+    names.insert("{K}", post("/v1/checks", check).await["id"].as_str().unwrap().to_owned());
     let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;
     names.insert("{N}", number.to_string());
     let other = Proven { actor: "account:other".to_owned(), grants: Vec::new(), break_glass: false };
@@ -228,7 +271,10 @@ async fn ask(rig: &Rig, token: &str, row: &Row, names: &Names) -> Answer {
     let status = answer.status().as_u16();
     let body = String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned();
     let new = rig.audit().split_off(before);
-    let denials = new.iter().filter(|entry| entry.event.name() == "denial" && entry.outcome == "denied").count();
+    let denials = new
+        .iter()
+        .filter(|entry| matches!(entry.event.name(), "denial" | "check") && entry.outcome == "denied")
+        .count();
     let action = format!("{method} {}", names.fill(path));
     let of_request = new.iter().filter(|entry| entry.action.starts_with(&action)).count();
     Answer { status, body, entries: new.len(), of_request, denials }

@@ -46,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) ops: SocketAddr,
     pub(crate) readiness: Readiness,
     pub(crate) log: LogKey,
+    reader: Arc<Reader>,
     pub(crate) metrics: prometheus::Registry,
     pub(crate) state: lookup::State,
     pub(crate) access: Access,
@@ -98,14 +99,20 @@ impl Rig {
         let exports = exports(dir.path(), &store, &reader, &fleet, &clock, export_metrics);
         let access = Access::open(store.clone(), Some(dir.path()), clock.clone(), settings).unwrap();
         access.admit(TOKEN, "token:first-start", Grants::everything()).unwrap();
-        let state =
-            lookup::State::new(store.clone(), reader, access.clone(), clock.clone(), lookup_metrics, fleet.clone())
-                .unwrap()
-                .with_categories(categories())
-                .with_exports(Arc::clone(&exports))
-                .with_retention(retention.clone())
-                .with_incidents(incidents.clone())
-                .with_webhooks(webhooks.clone());
+        let state = lookup::State::new(
+            store.clone(),
+            Arc::clone(&reader),
+            access.clone(),
+            clock.clone(),
+            lookup_metrics,
+            fleet.clone(),
+        )
+        .unwrap()
+        .with_categories(categories())
+        .with_exports(Arc::clone(&exports))
+        .with_retention(retention.clone())
+        .with_incidents(incidents.clone())
+        .with_webhooks(webhooks.clone());
         let readiness = Readiness::default();
         let stop = CancellationToken::new();
         let address = listen(lookup::router(state.clone()), &stop).await;
@@ -121,6 +128,7 @@ impl Rig {
             ops,
             readiness,
             log: key,
+            reader,
             metrics,
             state,
             access,
@@ -279,6 +287,11 @@ impl Rig {
         // A reset after the answer is a way of closing, too.
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Root of the tree of the first entries of the log, hexadecimal.
+    pub(crate) fn log_root(&self, size: u64) -> String {
+        self.reader.root(size).unwrap().to_string()
     }
 
     pub(crate) fn audit(&self) -> Vec<AuditRecord> {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 use crate::error::{Error, Kind, Result};
+use crate::lookup::csv::quote;
 use crate::lookup::dark::{REASONS, Tally};
 use crate::store::records::RecorderKind;
 
@@ -239,38 +240,9 @@ fn json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::new(Kind::Internal, "cannot write a report").because(error))
 }
 
-/// Writes a cell as RFC 4180 says, quoted. One that a spreadsheet would take for a formula gets an apostrophe in front: the texts come from
-/// people and devices.
-fn quote(text: &mut String, cell: &str) {
-    text.push('"');
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        text.push('\'');
-    }
-    text.push_str(&cell.replace('"', "\"\""));
-    text.push('"');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cell_is_quoted_and_never_a_formula() {
-        for (cell, expected) in [
-            ("", "\"\""),
-            ("Officer 4711", "\"Officer 4711\""),
-            ("a \"b\", c\r\nd", "\"a \"\"b\"\", c\r\nd\""),
-            ("=HYPERLINK(\"x\")", "\"'=HYPERLINK(\"\"x\"\")\""),
-            ("+1", "\"'+1\""),
-            ("-1", "\"'-1\""),
-            ("@SUM(A1)", "\"'@SUM(A1)\""),
-            ("\t=1", "\"'\t=1\""),
-        ] {
-            let mut text = String::new();
-            quote(&mut text, cell);
-            assert_eq!(text, expected);
-        }
-    }
 
     #[test]
     fn minutes_are_rounded_half_up_to_a_hundredth() {

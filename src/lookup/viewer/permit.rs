@@ -4,24 +4,22 @@
 //! Each is there only after its audit entry is durable. A recorder that is there but not for this person is answered
 //! like one that is not there, with the same bytes after the same work, and is an entry of what was denied.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use aigaq_proto::RecorderId;
 use http::StatusCode;
 
-use super::{Evidence, Viewer};
+use super::{Evidence, Viewer, denial};
 use crate::access::{self, Access, Class, Grants};
 use crate::error::{Error, Kind, Result};
 use crate::lookup::problem::Problem;
 use crate::store::Store;
-use crate::store::records::{AuditRecord, Event, RecorderRecord};
+use crate::store::records::{AuditRecord, RecorderRecord};
 
 /// What is said of a recorder that is not there, or not for this person.
 const ABSENT: &str = "no such recorder is enrolled";
-/// What an entry of something that was refused ends with.
-const DENIED: &str = "denied";
 
 /// A verb as a type, so that leave for one is no leave for another.
 pub(in crate::lookup) trait Verb: Send + Sync + 'static {
@@ -39,7 +37,7 @@ macro_rules! verbs {
         }
     )*};
 }
-verbs! { Find Watch Pull Hold Mark Incident Release Export Fetch Undo Assign Report Audit Revoke Classify Administer }
+verbs! { Find Watch Pull Hold Mark Incident Release Export Fetch Undo Assign Report Audit Revoke Classify Administer Count Check }
 
 /// That something was granted, and is written down: what evidence and deeds are handed out against.
 pub(in crate::lookup) trait Leave {}
@@ -101,6 +99,31 @@ impl<V: Verb> Scope<V> {
     /// Whether it may be done to this recorder.
     pub(in crate::lookup) fn sees(&self, record: &RecorderRecord) -> bool {
         self.grants.allow(V::VERB, &record.department, self.access.class_of(record))
+    }
+
+    /// Whether it may be done to what a department had of this recorder, also if another one has it now.
+    pub(in crate::lookup) fn sees_of(&self, department: &str, record: &RecorderRecord) -> bool {
+        self.grants.allow(V::VERB, department, self.access.class_of(record))
+    }
+
+    /// Whether it may be done in this department.
+    pub(in crate::lookup) fn sees_department(&self, department: &str) -> bool {
+        self.grants.allow(V::VERB, department, Class::Open)
+    }
+
+    /// Whether they are told of integrity checks in this department.
+    pub(in crate::lookup) fn inspects(&self, department: &str) -> bool {
+        self.grants.allow(access::Verb::Check, department, Class::Sealed)
+    }
+
+    /// Whether they are told of integrity checks in all departments.
+    pub(in crate::lookup) fn inspects_all(&self) -> bool {
+        self.grants.allow_everywhere(access::Verb::Check)
+    }
+
+    /// In which departments it may be done; `None` for all.
+    pub(in crate::lookup) fn departments(&self) -> Option<BTreeSet<String>> {
+        self.grants.departments(V::VERB)
     }
 
     /// Whether it may be done to the whole site.
@@ -238,7 +261,7 @@ impl Viewer {
         let (is_there, theirs, records) = records.await?;
         let class = |record: &RecorderRecord| self.access.class_of(record);
         if !is_there || !theirs {
-            let denied = AuditRecord { event: Event::Denial, ..denied }.ended(DENIED);
+            let denied = denial(&self.who, denied);
             self.trail.write(if theirs { entry } else { denied }).await?;
             return Err(Error::new(Kind::NotFound, absent).into());
         }
@@ -326,8 +349,7 @@ impl Viewer {
 
     /// What is answered of a thing that is there but not for them, once that is written down.
     pub(in crate::lookup) async fn absent(&self, absent: &'static str) -> Problem {
-        let denied = AuditRecord { event: Event::Denial, ..self.asked.clone() }.ended(DENIED);
-        match self.trail.write(denied).await {
+        match self.trail.write(denial(&self.who, self.asked.clone())).await {
             Ok(()) => Error::new(Kind::NotFound, absent).into(),
             Err(error) => error.into(),
         }
@@ -335,9 +357,8 @@ impl Viewer {
 
     /// Writes down that it was denied, and says so.
     async fn forbid(&self, entry: AuditRecord, why: &str, told: &'static str) -> Problem {
-        let entry = AuditRecord { event: Event::Denial, ..entry };
         let action = format!("{}: {why}", entry.action);
-        match self.trail.write(AuditRecord { action, ..entry.ended(DENIED) }).await {
+        match self.trail.write(AuditRecord { action, ..denial(&self.who, entry) }).await {
             Ok(()) => Problem::new(StatusCode::FORBIDDEN, told),
             Err(error) => error.into(),
         }

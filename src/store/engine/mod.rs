@@ -97,11 +97,21 @@ pub enum Family {
     Webhooks,
     /// Answers that may be asked for again, by digest.
     Answers,
+    /// Marks as they are counted, by time.
+    Counted,
+    /// Counts that were not made here, by period.
+    Reported,
+    /// Versions of situational cases, by digest.
+    Cases,
+    /// Draws of who is checked.
+    Draws,
+    /// Integrity checks.
+    Checks,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 45] = [
         Self::Meta,
         Self::Links,
         Self::Forks,
@@ -142,6 +152,11 @@ impl Family {
         Self::IncidentNotes,
         Self::Webhooks,
         Self::Answers,
+        Self::Counted,
+        Self::Reported,
+        Self::Cases,
+        Self::Draws,
+        Self::Checks,
     ];
 
     /// The name on disk.
@@ -180,6 +195,11 @@ impl Family {
             Self::IncidentNotes => "incident_notes",
             Self::Webhooks => "webhooks",
             Self::Answers => "answers",
+            Self::Counted => "counted",
+            Self::Reported => "reported",
+            Self::Cases => "cases",
+            Self::Draws => "draws",
+            Self::Checks => "checks",
             Self::Certificates => "certificates",
             Self::RevocationLists => "revocation_lists",
             Self::Slots => "slots",

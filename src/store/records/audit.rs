@@ -44,11 +44,15 @@ pub enum Event {
     Mark,
     /// An incident was opened, changed, or acted by itself.
     Incident,
+    /// Counts were brought in that were not made here.
+    Figures,
+    /// Something was asked or done about an integrity check: for inspectors alone.
+    Check,
 }
 
 impl Event {
     /// Every kind.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::LookUp,
         Self::View,
         Self::Request,
@@ -68,6 +72,8 @@ impl Event {
         Self::Class,
         Self::Mark,
         Self::Incident,
+        Self::Figures,
+        Self::Check,
     ];
 
     /// Its name.
@@ -93,6 +99,8 @@ impl Event {
             Self::Class => "class",
             Self::Mark => "mark",
             Self::Incident => "incident",
+            Self::Figures => "figures",
+            Self::Check => "check",
         }
     }
 
