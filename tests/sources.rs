@@ -4,8 +4,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -286,35 +285,6 @@ impl Drop for Gate {
     }
 }
 
-/// A network before a camera on which everything that it sends takes this long. Its port.
-fn late_by(delay: Duration, camera: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for recorder in listener.incoming().map_while(Result::ok) {
-            let camera = TcpStream::connect(("127.0.0.1", camera)).unwrap();
-            let (mut asks, mut asked) = (recorder.try_clone().unwrap(), camera.try_clone().unwrap());
-            std::thread::spawn(move || std::io::copy(&mut asks, &mut asked));
-            let (under_way, arriving) = std::sync::mpsc::sync_channel::<(Instant, Vec<u8>)>(4_096);
-            let (mut says, mut hears) = (camera, recorder);
-            std::thread::spawn(move || {
-                let mut buffer = [0; 65_536];
-                while let Ok(length @ 1..) = says.read(&mut buffer) {
-                    let _ = under_way.send((Instant::now() + delay, buffer[..length].to_vec()));
-                }
-            });
-            std::thread::spawn(move || {
-                for (at, bytes) in arriving {
-                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                    let _ = hears.write_all(&bytes);
-                }
-                let _ = hears.shutdown(std::net::Shutdown::Both);
-            });
-        }
-    });
-    port
-}
-
 /// From an hour ago to in an hour.
 fn about_now() -> (String, String) {
     let hours = |hours: i64| {
@@ -370,32 +340,6 @@ fn a_camera_that_comes_back_is_two_recordings_and_an_explained_hole() {
         let known = sound.windows(heard.len()).any(|stretch| stretch == heard);
         assert!(heard.len() > 50 && known, "{} pieces of sound are not the camera's", heard.len());
     }
-}
-
-#[test]
-fn pictures_that_come_late_are_recorded_when_the_camera_took_them_as_one_recording() {
-    let site = Site::start();
-    let source = site.path("gate.mp4");
-    film(&source, 30, 440, "2026-01-17T09:14:02Z", &H264);
-    let Some(gate) = Gate::open(&source, "h264", 0) else { return };
-    let late = Duration::from_millis(1_500);
-    let recorder = site.record(&[&format!("rtsp://guard:se%40cret@127.0.0.1:{}/gate", late_by(late, gate.port))]);
-    let (from, to) = about_now();
-    let spans = || site.coverage(&from, &to).0;
-    let at = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
-    // Later than the camera's second report.
-    let lasts = |(begin, end): &(String, String)| at(end).duration_since(at(begin)).as_secs();
-    until("twelve seconds of the camera", || spans().last().is_some_and(|span| lasts(span) >= 12));
-    let last = jiff::Timestamp::now();
-    drop(gate);
-    until("the end of the recording", || site.coverage(&from, &to).1.iter().any(|stop| stop == "fault"));
-    interrupt(&recorder);
-    let output = recorder.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    let spans = spans();
-    assert_eq!(spans.len(), 1, "its time was settled before the first segment: {spans:?}");
-    let after = at(&spans[0].1).duration_since(last).as_millis();
-    assert!((-4_500..750).contains(&after), "the last picture is {after} ms after the camera went");
 }
 
 #[test]

@@ -97,14 +97,6 @@ impl Live {
         &self.init
     }
 
-    /// When decode time 0 is shown, microseconds from the zero that the frames' times have in common; `None` before the first key
-    /// frame.
-    #[must_use]
-    pub fn begins_us(&self) -> Option<i64> {
-        let micros = i128::from(self.zero?) * 1_000_000 / i128::from(self.timescale(self.keeps_time()).get());
-        i64::try_from(micros).ok()
-    }
-
     /// Takes the next sample; gives the fragment that ends before it, if one does. What comes before the first key frame is
     /// left out.
     ///
@@ -145,9 +137,8 @@ impl Live {
         self.cut(None)
     }
 
-    /// Index of the track that keeps time, whose samples decode times are made of.
-    #[must_use]
-    pub fn keeps_time(&self) -> usize {
+    /// Index of the track that keeps time.
+    fn keeps_time(&self) -> usize {
         self.tracks.iter().position(|track| track.kind == TrackKind::Video).unwrap_or(0)
     }
 

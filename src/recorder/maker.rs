@@ -271,8 +271,7 @@ impl Maker {
                 Err(fault) => fault,
             },
             Ok(Item::At(at)) => {
-                self.set_right(at).await?;
-                self.timeline.go_to(at, self.setup.clock.now(), Instant::now());
+                self.timeline.go_to(at, Instant::now());
                 return Ok(None);
             }
             Ok(Item::End(cause)) => {
@@ -299,16 +298,6 @@ impl Maker {
         }
         self.made.fault = Some(fault);
         Ok(Some(StopCause::Fault))
-    }
-
-    /// The source says what time it is. In the middle of a recording that is a step of its clock, which the chain tells.
-    async fn set_right(&mut self, at: Micros) -> Result<()> {
-        let standing = self.links.as_ref().map(Links::standing);
-        if let (Some(ChainState { recording: Some(_), end, .. }), None) = (standing, &self.init) {
-            self.room(0).await?;
-            self.push(|links| links.clock_step(end, at)).await?;
-        }
-        Ok(())
     }
 
     fn fits(&self, segment: &Segment, payload_bytes_max: u32) -> Result<()> {

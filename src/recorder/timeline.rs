@@ -56,11 +56,11 @@ impl Timeline {
         self.real_time && self.start.is_none()
     }
 
-    /// The next segment was captured at this time, as the source knows; it is `clock` now.
-    pub(super) fn go_to(&mut self, at: Micros, clock: Micros, now: Instant) {
-        let ago = Duration::from_micros(clock.saturating_sub(at));
-        let released = self.begun.map_or_else(|| now.checked_sub(ago).unwrap_or(now), |(_, released)| released);
-        self.begun = Some((i128::from(at) - i128::from(self.end), released));
+    /// The next segment was captured at this time, as the source knows.
+    pub(super) fn go_to(&mut self, at: Micros, now: Instant) {
+        let clock = i128::from(at) - i128::from(self.end);
+        let released = self.begun.map_or(now, |(_, released)| released);
+        self.begun = Some((clock, released));
         self.zero = Some((self.end, None));
         self.told = true;
     }
@@ -81,9 +81,7 @@ impl Timeline {
         let (zero, decode_time_us) = (*zero, *decode_time_us.get_or_insert(segment.decode_time_us));
         let position = zero.saturating_add(segment.decode_time_us.saturating_sub(decode_time_us));
         let end = position.saturating_add(segment.duration_us);
-        // A source that says when its samples were captured gives them when they are there.
-        let due = (self.real_time && !self.told).then(|| released + Duration::from_micros(end));
-        Placed { position, due }
+        Placed { position, due: self.real_time.then(|| released + Duration::from_micros(end)) }
     }
 
     /// The segment is recorded: captured-at, by the clock as it stands now.
@@ -185,24 +183,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_that_knows_its_time_is_recorded_at_that_time() {
         let mut timeline = Timeline::new(false, None);
-        timeline.go_to(AT, 5, Instant::now());
+        timeline.go_to(AT, Instant::now());
         let at = |timeline: &mut Timeline, decode| record(timeline, &segment(decode, 1), 5, Instant::now());
         assert_eq!([at(&mut timeline, 70), at(&mut timeline, 90)], [AT, AT + 20]);
-        timeline.go_to(AT - 1_000, 5, Instant::now());
+        timeline.go_to(AT - 1_000, Instant::now());
         assert_eq!([at(&mut timeline, 0), at(&mut timeline, 30)], [AT - 1_000, AT - 970], "also back in time");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_live_source_that_knows_its_time_does_not_wait_and_events_are_of_now() {
-        let mut timeline = Timeline::new(true, None);
-        // Its first segment comes three seconds after it began.
-        timeline.go_to(AT - 3 * SECOND, AT, Instant::now());
-        let placed = timeline.place(&segment(0, 2 * SECOND), AT, Instant::now());
-        assert_eq!(placed.due, None);
-        assert_eq!(timeline.record(placed, 2 * SECOND), AT - 3 * SECOND);
-        let now = Instant::now() + Duration::from_secs(1);
-        assert_eq!(timeline.now(AT + SECOND, now), AT + SECOND);
-        assert!(timeline.is_live(), "it is still looked after");
     }
 
     #[tokio::test(start_paused = true)]

@@ -371,28 +371,6 @@ async fn a_recording_says_how_the_device_is_every_half_minute_and_follows_its_cl
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_sets_its_time_right_says_so_in_the_middle_of_a_recording_and_not_before_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let live = rig(dir.path(), 1 << 20, Pace::RealTime, None);
-    live.greeting.send_replace(Some(greeting(None, None)));
-    let set_right = AT + 7 * SECOND;
-    live.give([init(), Item::At(AT), media(0, 9), media(1, 9), Item::At(set_right), media(2, 9)]).await;
-    let (spool, made) = live.run().await;
-    made.unwrap();
-    let headers = headers(&spool).await;
-    let step = |header: &LinkHeader| match header.content {
-        Content::ClockStep { before, after } => Some((before, after)),
-        _ => None,
-    };
-    let steps: Vec<_> = headers.iter().filter_map(step).collect();
-    assert_eq!(steps, [(AT + 2 * SECOND, set_right)]);
-    let times: Vec<_> = headers.iter().filter(|header| is_media(&header.content)).map(|h| h.captured_at).collect();
-    assert_eq!(times, [AT, AT + SECOND, set_right]);
-    let starts = headers.iter().filter(|header| matches!(header.content, Content::Start { .. })).count();
-    assert_eq!(starts, 1, "it stays one recording");
-}
-
-#[tokio::test(start_paused = true)]
 async fn marks_are_durable_before_they_are_answered_and_a_stop_has_its_cause() {
     let dir = tempfile::tempdir().unwrap();
     let mut live = rig(dir.path(), 1 << 20, Pace::RealTime, None);

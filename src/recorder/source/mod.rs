@@ -60,12 +60,12 @@ impl Source {
         matches!(self, Self::Camera(_))
     }
 
-    /// Begins to read. An error is the last item. `clock` tells what time of a film, or of a camera, can be true.
+    /// Begins to read. An error is the last item. `clock` tells what time of a film can be true.
     pub(super) fn open(self, clock: &Clock) -> mpsc::Receiver<Result<Item>> {
         match self {
             Self::Feed(receiver) => receiver,
             Self::Folder(folder) => spawn(|items| tokio::spawn(folder::watch(folder, clock.clone(), items))),
-            Self::Camera(camera) => spawn(|items| tokio::spawn(rtsp::watch(camera, clock.clone(), items))),
+            Self::Camera(camera) => spawn(|items| tokio::spawn(rtsp::watch(camera, items))),
             Self::File(path) => read(move |sink| file::read(&path, sink)),
             Self::Stdin => read(|sink| file::read_stream(&mut std::io::stdin().lock(), "standard input", sink)),
             Self::Loop { clip, laps } => read(move |sink| read_loop(&clip, laps, sink)),

@@ -1,15 +1,12 @@
 //! A camera on the network, by RTSP: H.264 and H.265 pictures, AAC sound, over one TCP connection.
 //!
 //! A camera that is lost is looked for until it is back, with a delay that doubles; each time it begins another recording, and
-//! the one before has ended with a fault, so that the hole between them is explained. So does a change of what it sends.
-//!
-//! Times are those of the recorder's clock when footage arrives here, or those of the camera's where it tells them before the first segment
-//! and agrees with the recorder's: a camera alone is nobody's witness.
+//! the one before has ended with a fault, so that the hole between them is explained. So does a change of what it sends. Times are
+//! those at which footage arrives here: a camera's own clock is nobody's witness.
 //!
 //! The password never leaves this room but to the camera, and only as the camera asks for it; no message and no `Debug` has it.
 
 mod address;
-mod clock;
 mod session;
 
 use std::time::Duration;
@@ -20,7 +17,6 @@ use tokio::time::Instant;
 use aigaq_proto::link::StopCause;
 
 use super::Item;
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 pub use address::Camera;
 use session::Ended;
@@ -35,12 +31,12 @@ const STEADY: Duration = Duration::from_secs(30);
 /// # Errors
 /// [`Kind::Unauthorised`] or [`Kind::Invalid`] if the camera refuses or has nothing to record before it ever gave anything: what
 /// was typed is then wrong.
-pub(super) async fn watch(camera: Camera, device: Clock, items: mpsc::Sender<Result<Item>>) -> Result<()> {
+pub(super) async fn watch(camera: Camera, items: mpsc::Sender<Result<Item>>) -> Result<()> {
     let mut delay = DELAY.0;
     let mut ever = false;
     loop {
         let began = Instant::now();
-        let session = session::record(&camera, &device, &items);
+        let session = session::record(&camera, &items);
         let ended = tokio::select! {
             ended = session => ended,
             () = items.closed() => return Ok(()),

@@ -7,15 +7,10 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use retina::client::{Demuxed, InitialTimestampPolicy, PlayOptions, Session, SessionOptions, SetupOptions, Stream};
 use retina::codec::{CodecItem, FrameFormat, ParametersRef};
-use retina::rtcp::ReceivedCompoundPacket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use aigaq_proto::Micros;
-
-use super::clock::{CameraClock, WAITS};
 use super::{Camera, fault};
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::media::live::{Frame, Live, Track};
 use crate::media::movie::TrackKind;
@@ -24,8 +19,6 @@ use crate::recorder::source::Item;
 
 /// How long a camera may take to answer, and to send its first frame or the next.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What the first segments may take that wait for the camera's first report, bytes.
-const HELD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Greatest number of tracks that are recorded: pictures and sound.
 const TRACKS_MAX: usize = 2;
 
@@ -38,24 +31,13 @@ pub(super) struct Ended {
 }
 
 /// Records what a camera sends until the connection is lost.
-pub(super) async fn record(camera: &Camera, device: &Clock, items: &mpsc::Sender<Result<Item>>) -> Ended {
+pub(super) async fn record(camera: &Camera, items: &mpsc::Sender<Result<Item>>) -> Ended {
     let (mut demuxed, chosen) = match timeout(PATIENCE, play(camera, items)).await {
         Ok(Ok(playing)) => playing,
         Ok(Err(error)) => return Ended { recorded: false, error },
         Err(_) => return Ended { recorded: false, error: fault(Kind::Busy, camera, "no answer") },
     };
-    let mut recording = Recording {
-        camera,
-        device,
-        items,
-        chosen,
-        live: None,
-        tracks: Vec::new(),
-        clock: CameraClock::default(),
-        waits_until: Instant::now() + WAITS,
-        held: Vec::new(),
-        recorded: false,
-    };
+    let mut recording = Recording { items, chosen, live: None, tracks: Vec::new(), recorded: false };
     let why = loop {
         let item = match timeout(PATIENCE, demuxed.next()).await {
             Err(_) => break "it sends nothing any more".to_owned(),
@@ -121,26 +103,13 @@ fn kind(stream: &Stream) -> Option<TrackKind> {
 
 /// What is being recorded of a connection.
 struct Recording<'a> {
-    camera: &'a Camera,
-    device: &'a Clock,
     items: &'a mpsc::Sender<Result<Item>>,
     /// Numbers of the streams that are recorded; a track for each.
     chosen: Vec<usize>,
     live: Option<Live>,
     /// What the recording says of its tracks.
     tracks: Vec<Track>,
-    clock: CameraClock,
-    /// Until when the first segments wait for the camera's first report.
-    waits_until: Instant,
-    held: Vec<Held>,
     recorded: bool,
-}
-
-/// A segment that waits for its time.
-struct Held {
-    segment: Segment,
-    /// When it was complete, device clock.
-    arrived: Micros,
 }
 
 impl Recording<'_> {
@@ -164,7 +133,6 @@ impl Recording<'_> {
                 let data = Bytes::copy_from_slice(frame.data());
                 (frame.stream_id(), Frame { track: 0, time, duration, sync: true, data })
             }
-            CodecItem::Rtcp(packet) => return self.report(&packet).await,
             _ => return Ok(true),
         };
         let Some(track) = self.chosen.iter().position(|chosen| *chosen == stream) else { return Ok(true) };
@@ -173,29 +141,6 @@ impl Recording<'_> {
             Some(fragment) => self.segment(fragment).await,
             None => Ok(true),
         }
-    }
-
-    /// Takes what the camera says of its clock, for the track that keeps time.
-    async fn report(&mut self, packet: &ReceivedCompoundPacket) -> Result<bool> {
-        let keeps_time = self.live.as_ref().and_then(|live| self.chosen.get(live.keeps_time()));
-        let (Some(time), true) = (packet.rtp_timestamp(), keeps_time == Some(&packet.stream_id())) else {
-            return Ok(true);
-        };
-        let Some(Ok(Some(report))) = packet.pkts().next().map(|first| first.as_sender_report()) else {
-            return Ok(true);
-        };
-        let media_us = i128::from(time.elapsed()) * 1_000_000 / i128::from(time.clock_rate().get());
-        let media_us = i64::try_from(media_us).unwrap_or_default();
-        let parted = self.clock.report(report.ntp_timestamp().0, media_us, self.device.now());
-        if let Some(ahead) = parted {
-            let seconds = ahead / 1_000_000;
-            let text =
-                format!("camera {}: its clock is {seconds} s ahead of this recorder's and not used", self.camera);
-            if !self.send(Item::Note(text)).await? {
-                return Ok(false);
-            }
-        }
-        self.release().await
     }
 
     fn is_sound_alone(&self, demuxed: &Demuxed) -> bool {
@@ -213,7 +158,6 @@ impl Recording<'_> {
             return Ok(false);
         }
         self.tracks.clone_from(&tracks);
-        self.clock.begin();
         let live = Live::new(tracks).map_err(broken)?;
         let init = live.init().clone();
         self.live = Some(live);
@@ -222,46 +166,18 @@ impl Recording<'_> {
 
     /// Gives what is left of the recording.
     async fn end(&mut self) -> Result<bool> {
-        if let Some(fragment) = self.live.as_mut().map(Live::flush).transpose().map_err(broken)?.flatten()
-            && !self.segment(fragment).await?
-        {
-            return Ok(false);
+        let Some(mut live) = self.live.take() else { return Ok(true) };
+        match live.flush().map_err(broken)? {
+            Some(fragment) => self.segment(fragment).await,
+            None => Ok(true),
         }
-        // What still waits has its time from its arrival.
-        self.waits_until = Instant::now();
-        let released = self.release().await;
-        self.live = None;
-        released
     }
 
     /// A fragment is a link's worth already; it does not wait for the next, because someone may be watching.
     async fn segment(&mut self, fragment: Fragment) -> Result<bool> {
         self.recorded = true;
         let Fragment { bytes, decode_time_us, duration_us, independent, .. } = fragment;
-        let segment = Segment { bytes, decode_time_us, duration_us, independent };
-        self.held.push(Held { segment, arrived: self.device.now() });
-        self.release().await
-    }
-
-    /// Gives what is held, once it is known what its times go by.
-    async fn release(&mut self) -> Result<bool> {
-        let held: usize = self.held.iter().map(|held| held.segment.bytes.len()).sum();
-        if !self.clock.has_reported() && Instant::now() < self.waits_until && held < HELD_BYTES_MAX {
-            return Ok(true);
-        }
-        let begins_us = self.live.as_ref().and_then(Live::begins_us).unwrap_or(0);
-        for Held { segment, arrived } in std::mem::take(&mut self.held) {
-            let span = (segment.decode_time_us, segment.decode_time_us.saturating_add(segment.duration_us));
-            if let Some(at) = self.clock.at(begins_us, span, arrived)
-                && !self.send(Item::At(at)).await?
-            {
-                return Ok(false);
-            }
-            if !self.send(Item::Segment(segment)).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.send(Item::Segment(Segment { bytes, decode_time_us, duration_us, independent })).await
     }
 
     async fn send(&self, item: Item) -> Result<bool> {
