@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aigaq_proto::limits::PAYLOAD_BYTES_MAX;
 
-/// So many backlog links at once use a core: most of them wait for the commit.
-const HANDS_EACH_CORE: usize = 8;
+/// So many backlog links at once use most of a core, since most of them wait for the commit; benches/README.md compares other numbers.
+const HANDS_EACH_CORE: usize = 6;
 
 /// The limits of the room.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -188,9 +188,9 @@ impl Observer for Watch {
         }
     }
 
-    fn link(&self, sequence: Sequence, _bytes: usize) {
+    fn link(&self, sequence: Sequence, bytes: usize) {
         self.figures.links.fetch_add(1, Ordering::Relaxed);
-        if !self.waited(sequence) {
+        if bytes > 0 && !self.waited(sequence) {
             self.state().made.insert(sequence, Instant::now());
         }
     }
@@ -201,6 +201,10 @@ impl Observer for Watch {
         figures.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let now = u64::try_from(figures.elapsed().as_micros()).unwrap_or(u64::MAX);
         figures.last_receipt_us.fetch_max(now, Ordering::Relaxed);
+        // Times are those of footage: links without payload are small, and would make them look better.
+        if bytes == 0 {
+            return;
+        }
         if self.waited(sequence) {
             figures.last_backlog_us.fetch_max(now, Ordering::Relaxed);
             return figures.backlog.record(waited);
