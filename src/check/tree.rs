@@ -43,7 +43,7 @@ pub(super) fn check<'a>(
     if findings.keep("log", "log", reader.check(|_, _| reached += 1)).is_none() {
         findings.not_checked("hashes of entries", size - reached);
     }
-    findings.report.checkpoint = findings.keep("log", "checkpoint", newest_checkpoint(&reader, dir)).flatten();
+    findings.report.checkpoint = findings.keep("log", "checkpoint", reader.check_kept(dir)).flatten();
     findings.report.successions = findings.keep("log", "succession", reader.check_succession(dir)).unwrap_or_default();
     if let Some((good, bad)) = findings.keep("log", "timestamps", reader.check_stamps(dir)) {
         findings.report.timestamps = good;
@@ -55,17 +55,6 @@ pub(super) fn check<'a>(
     rows(store, size, findings);
     let claimed = vec![false; usize::try_from(size).unwrap_or_default()];
     Ok(Log { store, size, claimed, tiles: HashMap::new() })
-}
-
-/// Size of the tree of the checkpoint in the data directory. An empty file is what a power cut may leave; any other has to be
-/// signed by the log.
-fn newest_checkpoint(reader: &Reader, dir: &Path) -> Result<Option<u64>> {
-    let kept = reader.check_kept(dir)?;
-    let is_there = std::fs::metadata(dir.join("checkpoint")).is_ok_and(|file| file.len() > 0);
-    if kept.is_none() && is_there {
-        return Err(Error::new(Kind::Damaged, "the file is not signed by the key in log.key"));
-    }
-    Ok(kept)
 }
 
 /// Reads every stored row: each level has as many items as the size of the log asks for, and no other.

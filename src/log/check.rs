@@ -15,11 +15,11 @@ use super::tile::WIDTH;
 use crate::error::{Error, Kind, Result};
 
 impl Reader {
-    /// Compares the store with the checkpoint in `dir/checkpoint`: the size of its tree, or `None` when there is no
-    /// whole one by this log.
+    /// Compares the store with the checkpoint in `dir/checkpoint`: the size of its tree, or `None` when there is none.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] when that tree is larger than the store's or another one: acknowledged data was lost.
+    /// [`Kind::Damaged`] when that tree is larger than the store's or another one: acknowledged data was lost; also when the file is not
+    /// what was written.
     pub fn check_kept(&self, dir: &Path) -> Result<Option<u64>> {
         let Some((kept, root)) = Sidecar::new(dir).read(&self.key())? else { return Ok(None) };
         let size = self.size()?;

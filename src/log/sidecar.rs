@@ -2,7 +2,8 @@
 //!
 //! It is written after the commit is durable, by an atomic rename and without a sync, so that it is never ahead of a
 //! store that kept its word. One that is ahead at open, or that disagrees, means that acknowledged data was lost or
-//! the log would sign a second history: the log refuses to open.
+//! the log would sign a second history: the log refuses to open. So it does where the file is not what was written, since nobody can tell
+//! any more; only an empty one is what a power cut may leave.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -48,17 +49,28 @@ impl Sidecar {
         write_durable(&self.path, &self.draft, checkpoint.as_bytes())
     }
 
-    /// Tree size and root of the checkpoint in the file. `None` when there is none, or one that this log's key did not
-    /// sign whole (a power cut may leave the file empty).
+    /// Tree size and root of the checkpoint in the file. `None` when there is none, or an empty file.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when the file is not one that this log's key signed.
     pub(super) fn read(&self, key: &LogKey) -> Result<Option<(u64, Digest)>> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(key.open(&text).ok()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) if bytes.is_empty() => return Ok(None),
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                Err(Error::new(Kind::Internal, format!("cannot read {}", self.path.display())).because(error))
+                return Err(Error::new(Kind::Internal, format!("cannot read {}", self.path.display())).because(error));
             }
-        }
+        };
+        let opened = std::str::from_utf8(&bytes).ok().and_then(|text| key.open(text).ok());
+        opened.map(Some).ok_or_else(|| {
+            let text = format!(
+                "{} is damaged, or of another log: whether the store lost anything that was acknowledged cannot be told. Put the file back; \
+                 or take it away if `aigaq check` finds the store whole and it is known to be the newest",
+                self.path.display()
+            );
+            Error::new(Kind::Damaged, text)
+        })
     }
 
     /// Replaces the file.

@@ -196,6 +196,17 @@ fn a_store_that_is_behind_a_signed_checkpoint_is_refused() {
     assert!(error.to_string().contains("has 10 entries, a checkpoint over 11"), "{error}");
     assert!(Log::open(store, identity.clone(), Some(dir.path())).is_ok());
 
+    let path = dir.path().join("checkpoint");
+    let kept = std::fs::read(&path).unwrap();
+    for at in 0..kept.len() {
+        let mut flipped = kept.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        let error = Log::open(restored.clone(), identity.clone(), Some(dir.path())).err().unwrap();
+        assert_eq!(error.kind(), Kind::Damaged, "byte {at}");
+        assert_eq!(std::fs::read(&path).unwrap(), flipped, "the file stays as it was found");
+    }
+
     std::fs::write(dir.path().join("checkpoint"), "").unwrap();
     assert!(Log::open(restored, identity, Some(dir.path())).is_ok(), "an empty file proves nothing");
 }

@@ -64,7 +64,9 @@ impl Log {
                 tracing::error!("{}", refusal(&text));
                 log.witnessed.contradict(&text);
             }
-            log.reader().check_kept(dir)?;
+            if log.reader().check_kept(dir)?.is_none() && log.size() > 0 {
+                tracing::warn!("no checkpoint lies beside the store: that it is the newest is taken on trust");
+            }
             log.witnessed.keep_in(dir, &log.reader())?;
             log.stamped.keep_in(dir)?;
         }

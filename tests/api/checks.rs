@@ -14,6 +14,9 @@ use crate::rig::{BEGIN, Device, Rig, at, problem};
 /// How long a test waits for what takes half a second.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is wrong with a sheet, and how it comes to be so.
+type Broken = (&'static str, fn(&mut Value));
+
 /// A server with a recorder whose footage shows something, and inspectors.
 struct Site {
     rig: Rig,
@@ -313,7 +316,7 @@ async fn a_score_needs_footage_of_the_check_and_the_measure_of_its_criterion() {
     let site = Site::start().await;
     let check = site.check(&site.case().await, "badge 4711").await;
     let scores = format!("{check}/scores");
-    let broken: [(&str, fn(&mut Value)); 8] = [
+    let broken: [Broken; 8] = [
         ("an option that is none", |sheet| sheet["option"] = json!("fled")),
         ("a criterion that is none", |sheet| sheet["scores"][0]["criterion"] = json!("hair")),
         ("one twice", |sheet| sheet["scores"][1] = sheet["scores"][0].clone()),
