@@ -476,6 +476,77 @@ def split_note(note):
     return text + "\n", lines
 
 
+# --- What stands beside a header, member by member: what is not known is passed over ---------------------------------------
+
+
+def is_number(value):
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_text(value):
+    return isinstance(value, str)
+
+
+def is_digest(value):
+    return is_text(value) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+CONTENTS = {
+    "Start": {"codecs": is_text},
+    "Media": {"recording": is_number, "ordinal": is_number, "independent": lambda value: isinstance(value, bool)},
+    "Mark": {"category": is_text, "note": is_text, "before_s": is_number, "after_s": is_number},
+    "Health": {
+        "battery_percent": is_number,
+        "storage_free_bytes": is_number,
+        "backlog_bytes": is_number,
+        "temperature_centi": is_number,
+        "firmware": is_text,
+    },
+    "Stop": {"recording": is_number, "cause": lambda value: value in STOPS},
+    "ClockStep": {"before": is_number, "after": is_number},
+    "Lost": {**dict.fromkeys(("first", "last", "from", "to"), is_number), "cause": lambda value: value in LOSSES},
+}
+FIX = dict.fromkeys(
+    ("offset_ms", "latitude_e7", "longitude_e7", "accuracy_dm", "speed_cms", "course_cdeg"), is_number
+)
+SAYS = {
+    "captured_at": is_text,
+    "duration_us": is_number,
+    "previous": is_digest,
+    "payload_digest": is_digest,
+    "payload_length": is_number,
+}
+POSITION = ("at", "corrected", "sequence", "point", "accuracy_dm", "speed_cms", "course_cdeg")
+MARK = ("recorder", "at", "corrected", "sequence", "category", "note", "before_s", "after_s")
+MEDIA = ("path", "recording", "segments", "from", "to", "corrected")
+
+
+def members(value, form):
+    need(isinstance(value, dict), "no object")
+    for name, fits in form.items():
+        need(name in value and fits(value[name]), name)
+    return {name: value[name] for name in form}
+
+
+def known(value, names):
+    return {name: value[name] for name in names if value.get(name) is not None}
+
+
+def read_says(says):
+    read = members(says, SAYS)
+    content = says["content"]
+    need(isinstance(content, dict) and len(content) == 1, "content")
+    ((name, fields),) = content.items()
+    need(name in CONTENTS, "content")
+    read["content"] = {name: members(fields, CONTENTS[name])}
+    if says.get("corrected_at") is not None:
+        need(is_text(says["corrected_at"]), "corrected_at")
+        read["corrected_at"] = says["corrected_at"]
+    if says.get("fixes"):
+        read["fixes"] = [members(fix, FIX) for fix in says["fixes"]]
+    return read
+
+
 # --- Times and documents -------------------------------------------------------------------------------------------------
 
 EPOCH = datetime.datetime(1970, 1, 1)
@@ -927,7 +998,9 @@ class Bundle:
             return
         strange = any(mark.get("recorder") not in marks for mark in said)
         for recorder, (should, clear) in marks.items():
-            strange = strange or clear and [mark for mark in said if mark.get("recorder") == recorder] != should
+            strange = strange or clear and [
+                known(mark, MARK) for mark in said if mark.get("recorder") == recorder
+            ] != should
         if strange:
             self.fault("markers.json", "contradicts")
 
@@ -1020,7 +1093,8 @@ class Chain:
             return None
         need(all(isinstance(line[name], int) and line[name] >= 0 for name in ("sequence", "log_index")), "numbers")
         need(re.fullmatch("[0-9a-f]{64}", line["digest"]), "digest")
-        need(len(line["proof"]) <= PROOF_HASHES_MAX and isinstance(line["says"], dict), "proof or says")
+        need(len(line["proof"]) <= PROOF_HASHES_MAX, "proof")
+        line["says"] = read_says(line["says"])
         for step in line["proof"]:
             need(len(b64(step)) == 32, "no hash")
         clock = line.get("clock")
@@ -1226,9 +1300,9 @@ class Chain:
             position["point"] = f"POINT({degrees(fix['longitude_e7'])} {degrees(fix['latitude_e7'])})"
             if clock:
                 position["corrected"] = corrected(clock, moment)
-            for known in ("accuracy_dm", "speed_cms", "course_cdeg"):
-                if fix[known] != 65_535:
-                    position[known] = fix[known]
+            for name_ in ("accuracy_dm", "speed_cms", "course_cdeg"):
+                if fix[name_] != 65_535:
+                    position[name_] = fix[name_]
             self.positions.append(position)
         if name == "Mark":
             mark = {"recorder": self.recorder, "at": time(at), "sequence": sequence, **header["fields"]}
@@ -1286,8 +1360,9 @@ class Chain:
     def tell(self):
         path = f"track/{self.recorder}.json"
         said = self.bundle.array(path)
-        if self.clear and said is not None and not self.bundle.is_broken(path) and said != self.positions:
-            self.bundle.fault(path, "contradicts")
+        if self.clear and said is not None and not self.bundle.is_broken(path):
+            if [known(position, POSITION) for position in said] != self.positions:
+                self.bundle.fault(path, "contradicts")
 
     def delivered(self):
         one = self.bundle.delivered.get(self.recorder, {"sequences": None, "media": None})
@@ -1298,7 +1373,8 @@ class Chain:
                 film["corrected"] = corrected(clock, begin, end)
             media.append(film)
         ends = [min(self.sequences), max(self.sequences)] if self.sequences else None
-        if one["sequences"] != ends or one["media"] != media:
+        said = one["media"] and [known(film, MEDIA) for film in one["media"]]
+        if one["sequences"] != ends or (said or []) != media:
             self.bundle.fault("manifest.json", "contradicts")
 
     def holes(self, gaps, unproven):
