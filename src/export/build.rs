@@ -23,7 +23,7 @@ use crate::bundle::line::Clock;
 use crate::bundle::{self, about, manifest};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::log::Tree;
-use crate::store::records::{Event, RecorderRecord, RevocationListRecord};
+use crate::store::records::{RecorderRecord, RevocationListRecord};
 
 /// Room that a bundle leaves on the disk, bytes.
 const FREE_BYTES_MIN: u64 = 512 << 20;

@@ -106,7 +106,7 @@ impl<V: Verb> Scope<V> {
         self.grants.allow(V::VERB, department, self.access.class_of(record))
     }
 
-    /// Whether it may be done in this department.
+    /// Whether it may be done to what a department has beside its recorders.
     pub(in crate::lookup) fn sees_department(&self, department: &str) -> bool {
         self.grants.allow(V::VERB, department, Class::Open)
     }
@@ -129,11 +129,6 @@ impl<V: Verb> Scope<V> {
     /// Whether it may be done to the whole site.
     pub(in crate::lookup) fn sees_all(&self) -> bool {
         self.grants.allow_everywhere(V::VERB)
-    }
-
-    /// Whether it may be done to what a department has beside its recorders.
-    pub(in crate::lookup) fn sees_department(&self, department: &str) -> bool {
-        self.grants.allow(V::VERB, department, Class::Open)
     }
 
     /// Where the same person may do another thing, within the same request.
