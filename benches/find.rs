@@ -3,7 +3,8 @@
 //! Recorders drive and walk along the streets of a city of 20 by 20 km, eight hours a day, a third of them at any time, with a hundred and
 //! eleven fixes in each shift. What a commit would have put into the index is written with the store's own encoders, as files that the engine
 //! takes in; links and footage are left out, since no question of these reads them. The same questions are asked, in turn, of a city with a hundredth
-//! of the days. `AIGAQ_FIND_RECORDERS` (10,000) and `AIGAQ_FIND_DAYS` (90) say how large it is.
+//! of the days. `AIGAQ_FIND_RECORDERS` (10,000) and `AIGAQ_FIND_DAYS` (90) say how large it is,
+//! `AIGAQ_FIND_QUESTIONS` (1,000) how often each is asked.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
 use std::path::{Path, PathBuf};
@@ -55,8 +56,6 @@ const CATEGORIES: [&str; 13] = [
 ];
 /// Rows of a file.
 const FILE_ROWS: usize = 2_000_000;
-/// Questions of each kind.
-const ASKED: usize = 1_000;
 
 fn env(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
@@ -196,11 +195,11 @@ impl City {
         Self { store, fleet, ids, days, rows, bytes, _dir: dir }
     }
 
-    /// Milliseconds of a question, and how many recordings it found.
-    fn ask(&self, question: &Question) -> (f64, usize) {
-        let began = Instant::now();
+    /// Milliseconds of a question by the clock and on a processor, and how many recordings it found.
+    fn ask(&self, question: &Question) -> ([f64; 2], usize) {
+        let (began, worked) = (Instant::now(), worked_ms());
         let page = find::recordings(&self.store, &self.fleet, question, BEGIN, &mut |_| true).unwrap();
-        (began.elapsed().as_secs_f64() * 1_000.0, page.recordings.len())
+        ([began.elapsed().as_secs_f64() * 1_000.0, worked_ms() - worked], page.recordings.len())
     }
 
     /// A recorder, and a moment in one of its shifts.
@@ -247,6 +246,12 @@ impl City {
             }
         }
     }
+}
+
+/// Milliseconds that this thread was on a processor.
+fn worked_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e6
 }
 
 fn badge(recorder: u64) -> String {
@@ -392,6 +397,7 @@ fn quantile(values: &mut [f64], part: f64) -> f64 {
 
 fn main() {
     let (recorders, days) = (env("AIGAQ_FIND_RECORDERS", 10_000), env("AIGAQ_FIND_DAYS", 90));
+    let asked = env("AIGAQ_FIND_QUESTIONS", 1_000);
     let built = |days: u64| {
         let began = Instant::now();
         let city = City::build(recorders, days);
@@ -405,38 +411,49 @@ fn main() {
         city
     };
     let cities = [built(days), built(days.div_ceil(100))];
-    let mut ranges = [Vec::new(), Vec::new()];
+    let mut ranges = Taken::default();
     for kind in
         [Asked::Near, Asked::Everybody, Asked::Department, Asked::Recorder, Asked::Person, Asked::Mark, Asked::Month]
     {
-        let mut taken = [Vec::new(), Vec::new()];
-        let mut found = [0, 0];
+        let (mut taken, mut found) = (Taken::default(), [0, 0]);
         let mut chance = [StdRng::seed_from_u64(7), StdRng::seed_from_u64(7)];
-        for _ in 0..ASKED {
+        for _ in 0..asked {
             for which in [0, 1] {
                 let city = &cities[which];
                 let (ms, count) = city.ask(&city.question(kind, &mut chance[which]));
-                taken[which].push(ms);
+                taken.note(which, ms);
                 found[which] += count;
+                if !matches!(kind, Asked::Near | Asked::Month) {
+                    ranges.note(which, ms);
+                }
             }
         }
-        if !matches!(kind, Asked::Near | Asked::Month) {
-            ranges[0].extend(&taken[0]);
-            ranges[1].extend(&taken[1]);
-        }
         let name = format!("find_{kind:?}").to_lowercase();
-        println!("{name}: {:.1} and {:.1} recordings", found[0] as f64 / ASKED as f64, found[1] as f64 / ASKED as f64);
-        show(&name, &mut taken);
+        println!("{name}: {:.1} and {:.1} recordings", found[0] as f64 / asked as f64, found[1] as f64 / asked as f64);
+        taken.show(&name);
     }
-    show("find_range", &mut ranges);
+    ranges.show("find_range");
 }
 
-fn show(name: &str, taken: &mut [Vec<f64>; 2]) {
-    let [all, hundredth] = taken;
-    for (part, label) in [(0.5, "p50"), (0.99, "p99")] {
-        let (large, small) = (quantile(all, part), quantile(hundredth, part));
-        println!("figure {name}_{label} {large:.3} ms");
-        println!("figure {name}_{label}_of_a_hundredth {small:.3} ms");
-        println!("figure {name}_{label}_ratio {:.3} x", large / small);
+/// What questions took in the city and in a hundredth of it: by the clock, and on a processor.
+#[derive(Default)]
+struct Taken([[Vec<f64>; 2]; 2]);
+
+impl Taken {
+    fn note(&mut self, which: usize, [clock, worked]: [f64; 2]) {
+        self.0[which][0].push(clock);
+        self.0[which][1].push(worked);
+    }
+
+    fn show(&mut self, name: &str) {
+        let [all, hundredth] = &mut self.0;
+        for (by, of) in ["", "_cpu"].into_iter().enumerate() {
+            for (part, label) in [(0.5, "p50"), (0.99, "p99")] {
+                let (large, small) = (quantile(&mut all[by], part), quantile(&mut hundredth[by], part));
+                println!("figure {name}{of}_{label} {large:.3} ms");
+                println!("figure {name}{of}_{label}_of_a_hundredth {small:.3} ms");
+                println!("figure {name}{of}_{label}_ratio {:.3} x", large / small);
+            }
+        }
     }
 }

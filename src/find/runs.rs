@@ -39,14 +39,24 @@ pub(super) fn touching(
     budget.take(2)?;
     // What begins in the ten minutes before may reach into the range.
     let slots = slot_of(range.start).saturating_sub(1)..slot_of(range.end.saturating_sub(1)).saturating_add(1);
-    let mut found = pieces.within(slots.clone(), Direction::Forward, budget, |_| true)?;
-    let Some(first) = found.iter().map(|run| run.from).min() else { return Ok(Vec::new()) };
-    let last = found.iter().map(|run| run.to).max().unwrap_or(first);
     let earliest = slot_of(range.start.saturating_sub(LOOK_US));
-    let latest = slot_of(range.end.saturating_add(LOOK_US)).saturating_add(1);
+    let latest = slot_of(range.end.saturating_add(LOOK_US)).saturating_add(1).max(slots.end);
     let reaches = |from: Micros, to: Micros| to.saturating_add(u64::from(PAUSE_US)) >= from;
-    // Backwards as long as what is there may belong to the first one, and forwards to the last.
-    let mut begin = first;
+    // Forwards beyond the range as long as what is there may belong to the last one, and backwards to the first.
+    let mut end = 0;
+    let mut found = pieces.within(slots.start..latest, Direction::Forward, budget, |row| {
+        let is_beyond = row.slot >= slots.end;
+        if is_beyond && !reaches(slot_start(row.slot), end) {
+            return false;
+        }
+        row.runs.iter().for_each(|run| {
+            if !is_beyond || reaches(run.from, end) {
+                end = end.max(run.to);
+            }
+        });
+        true
+    })?;
+    let Some(mut begin) = found.iter().map(|run| run.from).min() else { return Ok(Vec::new()) };
     let before = if reaches(begin, slot_start(slots.start).saturating_add(OVER_US)) { earliest } else { slots.start };
     found.extend(pieces.within(before.min(slots.start)..slots.start, Direction::Backward, budget, |row| {
         if !reaches(begin, slot_start(row.slot).saturating_add(SLOT_US + OVER_US)) {
@@ -55,19 +65,6 @@ pub(super) fn touching(
         row.runs.iter().rev().for_each(|run| {
             if reaches(begin, run.to) {
                 begin = begin.min(run.from);
-            }
-        });
-        true
-    })?);
-    let mut end = last;
-    let behind = if reaches(slot_start(slots.end), end) { latest } else { slots.end };
-    found.extend(pieces.within(slots.end..behind.max(slots.end), Direction::Forward, budget, |row| {
-        if !reaches(slot_start(row.slot), end) {
-            return false;
-        }
-        row.runs.iter().for_each(|run| {
-            if reaches(run.from, end) {
-                end = end.max(run.to);
             }
         });
         true

@@ -119,11 +119,20 @@ impl Fleet {
     /// # Errors
     /// Those of the store.
     pub fn assigned_within(&self, recorder: RecorderId, from: Micros, to: Micros) -> Result<Vec<Assignment>> {
-        let mut found: Vec<Assignment> = self.assigned_at(recorder, from)?.into_iter().collect();
-        for entry in self.shared.store.assignments(recorder, from.saturating_add(1)..to, Direction::Forward) {
-            let (from, record) = entry?;
-            found.extend(Assignment::of(from, &record));
+        let mut found = Vec::new();
+        for entry in self.shared.store.assignments(recorder, 0..to, Direction::Backward) {
+            let (begin, record) = entry?;
+            let Some(holds) = Assignment::of(begin, &record) else { continue };
+            // The one before it has ended when it begins.
+            let is_first = begin <= from;
+            if !is_first || holds.end() > from {
+                found.push(holds);
+            }
+            if is_first {
+                break;
+            }
         }
+        found.reverse();
         Ok(found)
     }
 
