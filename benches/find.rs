@@ -265,7 +265,7 @@ fn department(number: usize) -> String {
 fn record(index: u64) -> RecorderRecord {
     let mut spki = vec![0; 44];
     spki[..8].copy_from_slice(&index.to_be_bytes());
-    let kind = if index % 2 == 0 { RecorderKind::Vehicle } else { RecorderKind::Officer };
+    let kind = if index.is_multiple_of(2) { RecorderKind::Vehicle } else { RecorderKind::Officer };
     let key = RecorderKey { spki, since: BEGIN, not_after: None };
     RecorderRecord::new(kind, department(index as usize % DEPARTMENTS), format!("Recorder {index}"), key)
 }

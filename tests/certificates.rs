@@ -388,6 +388,12 @@ async fn of_all_certificates_that_are_wrong_in_one_way_none_gets_in() {
     ] {
         add(name, own.chain(&key, |leaf| leaf.extended_key_usages = vec![usage], &[]));
     }
+    for (name, usages) in [
+        ("a key that only signs certificates", vec![KeyUsagePurpose::KeyCertSign]),
+        ("a key that only agrees on keys", vec![KeyUsagePurpose::KeyAgreement, KeyUsagePurpose::KeyEncipherment]),
+    ] {
+        add(name, own.chain(&key, |leaf| leaf.key_usages = usages, &[]));
+    }
     add("a CA", own.chain(&key, |leaf| leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained), &[]));
     add(
         "a CA with a path length",

@@ -51,7 +51,7 @@ STOPS = ["wearer", "battery", "storage-full", "shutdown", "fault", "schedule", "
 LOSSES = ["storage-full", "storage-fault", "restored"]
 KINDS = (
     "look-up view request export denial hold release deletion key-destruction revocation configuration account backup "
-    "restore sign-in sign-out class mark incident"
+    "restore sign-in sign-out class mark incident figures check"
 ).split()
 
 

@@ -9,7 +9,7 @@ use aigaq_proto::{Digest, Micros};
 const VERSION: u8 = 1;
 
 /// What kinds of entries are called, by their numbers.
-pub const EVENTS: [&str; 19] = [
+pub const EVENTS: [&str; 21] = [
     "look-up",
     "view",
     "request",
@@ -29,6 +29,8 @@ pub const EVENTS: [&str; 19] = [
     "class",
     "mark",
     "incident",
+    "figures",
+    "check",
 ];
 
 /// An entry.

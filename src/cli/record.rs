@@ -88,6 +88,7 @@ pub(super) async fn run(args: Args) -> Result<()> {
     if let (Some(code), Some(server)) = (&args.enrol, &args.server) {
         recorder::enrol(&args.identity, code, server, &Clock::system(), &|text| progress.note(text)).await?;
     }
+    let is_film = matches!(source, Some(recorder::Source::File(_) | recorder::Source::Stdin));
     let mut options = Options::new(Identity::load(&args.identity)?, source);
     options.state = Some(args.identity.clone());
     options.spool_bytes_max = args.spool_bytes;
@@ -109,6 +110,9 @@ pub(super) async fn run(args: Args) -> Result<()> {
     progress.finish();
     let report = report?;
     tell(&report, &args.identity)?;
+    if is_film && report.links == 0 && report.fault.is_none() {
+        return Err(Error::new(Kind::Busy, "nothing was recorded: a recorder has to reach the server once before it can"));
+    }
     report.outcome()
 }
 

@@ -137,7 +137,7 @@ fn store(raw: &mut Raw) -> Store {
         dir: raw.text("dir", "./aigaq-data".into(), "the path of a directory", |text| {
             (!text.is_empty()).then(|| text.into())
         }),
-        free_bytes_min: raw.integer("free_bytes_min", 256 << 20, 1 << 24..=1 << 50),
+        free_bytes_min: raw.integer("free_bytes_min", 256 << 20, 1 << 28..=1 << 50),
         ingest_bytes_min: raw.integer("ingest_bytes_min", 8 * MIB, MIB..=256 * MIB),
         cache_bytes: raw.integer("cache_bytes", 32 * MIB, 8 * MIB..=64 * 1024 * MIB),
         open_files_max: raw.integer("open_files_max", 512, 64..=1_000_000),

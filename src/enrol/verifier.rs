@@ -156,6 +156,11 @@ impl Verifier {
         if !usage.is_some_and(|usage| usage.value.client_auth) {
             return Err(Rejection::Usage);
         }
+        // The handshake is signed (RFC 8446 section 4.4.2.2); the library does not look at it.
+        let usage = parsed.key_usage().map_err(|_| Rejection::Unreadable)?;
+        if usage.is_some_and(|usage| !usage.value.digital_signature()) {
+            return Err(Rejection::Usage);
+        }
         if parsed.is_ca() {
             return Err(Rejection::Authority);
         }

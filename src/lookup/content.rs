@@ -22,8 +22,9 @@ use super::problem::Problem;
 
 /// Longest piece that a body hands out at once: what a slow reader can keep beyond the permits.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-/// What never changes, for the one who asked.
-pub(super) const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+/// Kept by the one who asked, and asked for again before it is shown: a clip grows with what arrives late, and each viewing is written
+/// down, also where the bytes are the same.
+pub(super) const ASKED_AGAIN: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// What a request for bytes wants to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +92,7 @@ impl Content {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, IMMUTABLE);
+        headers.insert(header::CACHE_CONTROL, ASKED_AGAIN);
         insert(headers, header::ETAG, &self.etag());
         if let Some(length) = length {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.media_type));
