@@ -111,7 +111,10 @@ pub(super) async fn run(args: Args) -> Result<()> {
     let report = report?;
     tell(&report, &args.identity)?;
     if is_film && report.links == 0 && report.fault.is_none() {
-        return Err(Error::new(Kind::Busy, "nothing was recorded: a recorder has to reach the server once before it can"));
+        return Err(Error::new(
+            Kind::Busy,
+            "nothing was recorded: a recorder has to reach the server once before it can",
+        ));
     }
     report.outcome()
 }

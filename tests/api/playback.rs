@@ -27,7 +27,11 @@ async fn a_playlist_names_what_touches_the_range_and_its_bytes_are_those_recorde
     for (file, expected) in [("init-0.mp4", &payloads[0]), ("seg-2.m4s", &payloads[2]), ("seg-3.m4s", &payloads[3])] {
         let response = rig.get(&format!("{folder}{file}")).await;
         assert_eq!(response.headers()["content-type"], "video/mp4");
-        assert_eq!(response.headers()["cache-control"], "private, no-cache", "each viewing is asked for, and written down");
+        assert_eq!(
+            response.headers()["cache-control"],
+            "private, no-cache",
+            "each viewing is asked for, and written down"
+        );
         let tag = format!("\"{}\"", aigaq_proto::Digest::of(expected));
         assert_eq!(response.headers()["etag"], tag.as_str());
         let seen = rig.audit().len();

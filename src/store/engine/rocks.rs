@@ -304,7 +304,13 @@ impl Engine for Rocks {
         }
         match self.db.property_int_value(properties::BACKGROUND_ERRORS) {
             Ok(Some(0)) => Ok(()),
-            Ok(errors) => Err(self.poisoned("background work", format!("{} errors; the file LOG of the store says which, often that there is no space left", errors.unwrap_or_default()))),
+            Ok(errors) => Err(self.poisoned(
+                "background work",
+                format!(
+                    "{} errors; the file LOG of the store says which, often that there is no space left",
+                    errors.unwrap_or_default()
+                ),
+            )),
             Err(error) => Err(self.poisoned("background work", error)),
         }
     }
