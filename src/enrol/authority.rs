@@ -71,6 +71,15 @@ impl Clone for ServerIdentity {
     }
 }
 
+/// That the bytes are those that the CA signed: recorders are given their fingerprint.
+fn signed_by_itself(certificate: &CertificateDer<'_>) -> Result<()> {
+    let (rest, parsed) = X509Certificate::from_der(certificate).context(Kind::Invalid, "no certificate")?;
+    if !rest.is_empty() {
+        return Err(Error::new(Kind::Invalid, "something follows the certificate"));
+    }
+    parsed.verify_signature(None).context(Kind::Invalid, "it is not what the CA signed")
+}
+
 impl Authority {
     /// The CA that issues for the data directory `data`: `issuer` if there is one, else the own.
     ///
@@ -143,7 +152,9 @@ impl Authority {
         };
         CertificateDer::from_pem_slice(pem.as_bytes())
             .context(Kind::Invalid, "no certificate")
-            .and_then(|certificate| Self::assemble(vec![certificate], key))
+            .and_then(|certificate| {
+                signed_by_itself(&certificate).and_then(|()| Self::assemble(vec![certificate], key))
+            })
             .context(Kind::Invalid, format!("{} is not the CA of ca.key", pem_path.display()))
     }
 

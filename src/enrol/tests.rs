@@ -36,6 +36,23 @@ fn certificate(path: &Path) -> CertificateDer<'static> {
 }
 
 #[test]
+fn a_ca_certificate_with_a_flipped_bit_issues_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = now();
+    Authority::load_or_create(dir.path(), &clock).unwrap();
+    let path = dir.path().join("ca/ca.pem");
+    let sound = certificate(&path);
+    for at in 0..sound.len() {
+        let mut flipped = sound.to_vec();
+        flipped[at] ^= 4;
+        std::fs::write(&path, est::to_pem(&flipped)).unwrap();
+        assert!(Authority::load_or_create(dir.path(), &clock).is_err(), "byte {at}");
+    }
+    std::fs::write(&path, est::to_pem(&sound)).unwrap();
+    Authority::load_or_create(dir.path(), &clock).unwrap();
+}
+
+#[test]
 fn an_identity_is_complete_and_its_key_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("data"), dir.path().join("car-7"));
