@@ -412,6 +412,14 @@ fn a_key_that_is_destroyed_after_the_backup_stays_destroyed_with_it() {
     let (_, out, _) = aigaq(&["retention", "--data", &site.text("data"), "--dry-run", "--day", "2200-01-01"]);
     let day = out.split("last day ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
     let recorder = site.identity.id.to_string();
+    let server = site.serve("data").unwrap();
+    site.runtime.block_on(async {
+        let body = serde_json::json!({ "recorder": recorder, "day": day, "reason": "order 17/26" });
+        let asked = reqwest::Client::new().post(format!("http://{}/v1/destructions", server.api));
+        let asked = asked.bearer_auth(server.token()).json(&body).send().await.unwrap();
+        assert_eq!(asked.status(), 202, "{}", asked.text().await.unwrap());
+    });
+    assert!(server.terminate().success());
     let (status, out, err) = aigaq(&[
         "keys",
         "destroy",

@@ -1024,7 +1024,7 @@ def read_gap(gap):
 
 
 CAUSES = (
-    "off not-uploaded lost-on-device rejected deleted-by-policy clock-step before-first pending unknown damaged"
+    "off not-uploaded lost-on-device lost-with-restore rejected deleted-by-policy clock-step before-first pending unknown damaged"
 ).split()
 
 

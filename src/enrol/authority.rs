@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aigaq_proto::Micros;
+use cms::cert::x509::Certificate as Strict;
+use der::Decode as _;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
@@ -71,13 +73,14 @@ impl Clone for ServerIdentity {
     }
 }
 
-/// That the bytes are those that the CA signed: recorders are given their fingerprint.
+/// That the bytes are those that the CA signed, to the last one: recorders are given their fingerprint.
 fn signed_by_itself(certificate: &CertificateDer<'_>) -> Result<()> {
-    let (rest, parsed) = X509Certificate::from_der(certificate).context(Kind::Invalid, "no certificate")?;
-    if !rest.is_empty() {
-        return Err(Error::new(Kind::Invalid, "something follows the certificate"));
-    }
-    parsed.verify_signature(None).context(Kind::Invalid, "it is not what the CA signed")
+    let altered = || Error::new(Kind::Invalid, "it is not what the CA signed");
+    // What the signature does not cover says the same as what it covers (RFC 5280 section 4.1.1.2).
+    let strict = Strict::from_der(certificate).map_err(|_| altered())?;
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|_| altered())?;
+    let is_plain = strict.signature_algorithm == strict.tbs_certificate.signature;
+    if is_plain && parsed.verify_signature(None).is_ok() { Ok(()) } else { Err(altered()) }
 }
 
 impl Authority {

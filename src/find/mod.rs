@@ -1,6 +1,6 @@
 //! Which footage there is: by time, place, recorder, department, person, mark and words; where a recorder was, and who was with it.
 //!
-//! A *recording* is what a recorder recorded without a pause of more than a minute ([`PAUSE_US`](crate::store::index::PAUSE_US)), by its own clock, whatever it sent
+//! A *recording* is what a recorder recorded without a pause of more than a minute ([`PAUSE_US`]), by its own clock, whatever it sent
 //! when. It is found if any of it lies in the range that is asked for, and told whole, as far as [`LOOK_US`] beyond the range. Footage that was
 //! deleted or is hidden has no part in it.
 //!

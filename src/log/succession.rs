@@ -50,7 +50,7 @@ pub(super) fn read(dir: &Path) -> Result<(String, Vec<Succession>)> {
 /// every other.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when there is no key, and as [`read`] and [`Identity::load`].
+/// [`Kind::NotFound`] when there is no key, and those of [`Identity::load`].
 pub fn first_key(dir: &Path) -> Result<String> {
     if let Some(first) = read(dir)?.1.first() {
         return Ok(first.old.as_str().to_owned());

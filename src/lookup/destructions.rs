@@ -28,6 +28,7 @@ const LISTED_MAX: usize = 10_000;
 /// A key that is to be destroyed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "recorder": "ab25d58504dd103930f03e729a98f929", "day": "2026-04-18", "reason": "order 17/26" }))]
 pub(super) struct NewDestruction {
     /// The recorder.
     recorder: String,

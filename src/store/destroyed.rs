@@ -144,7 +144,7 @@ impl Store {
     /// What is said of the destruction of a key.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    /// [`Kind::Damaged`].
     pub fn destruction(&self, day: u32, recorder: RecorderId) -> Result<Option<DestructionRecord>> {
         let value = self.engine().get(Family::Destroyed, &keys::destroyed(day, recorder))?;
         value.map(|value| records::decode(&value, "destroyed")).transpose()
@@ -153,7 +153,7 @@ impl Store {
     /// Every key that was destroyed before its day was over, by day and recorder.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    /// [`Kind::Damaged`].
     pub fn destructions(&self) -> Result<Vec<(u32, RecorderId, DestructionRecord)>> {
         let entries = self.scan(Family::Destroyed, keys::everything(), Direction::Forward);
         let read = entries.map(|entry| {

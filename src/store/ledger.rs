@@ -115,7 +115,7 @@ impl Store {
     /// A link in quarantine, by the commit that stored it and its place therein.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged).
+    /// [`Kind::Damaged`].
     pub fn quarantined(&self, recorder: RecorderId, commit: u64, index: u32) -> Result<Option<QuarantineRecord>> {
         let value = self.engine().get(Family::Quarantine, &keys::quarantine(recorder, commit, index))?;
         value.map(|value| records::decode(&value, "quarantine")).transpose()

@@ -2,7 +2,7 @@
 //! links deny.
 //!
 //! What a recorder has is kept as intervals of time, one after each hole, and of the document what is compared alone: memory grows with
-//! the holes and not with the footage. Causes that no link states (`pending`, `not-uploaded`, `rejected`, `unknown`) are the exporter's
+//! the holes and not with the footage. Causes that no link states (`pending`, `not-uploaded`, `lost-with-restore`, `rejected`, `unknown`) are the exporter's
 //! word.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +72,7 @@ enum Cause {
     Off,
     NotUploaded,
     LostOnDevice,
+    LostWithRestore,
     Rejected,
     DeletedByPolicy,
     ClockStep,
@@ -269,7 +270,7 @@ impl Timeline {
                     self.bounds.iter().min().into_iter().chain(self.there.first().map(|span| &span.start)).min();
                 at_edge && first.is_none_or(|first| first.saturating_add(JITTER_US) >= gap.to)
             }
-            Cause::NotUploaded | Cause::Rejected | Cause::Pending | Cause::Unknown => true,
+            Cause::NotUploaded | Cause::LostWithRestore | Cause::Rejected | Cause::Pending | Cause::Unknown => true,
         };
         let footage = gap.cause != Cause::Damaged && overlapped(&self.there, gap);
         let there = |(first, last): &(Sequence, Sequence)| {

@@ -277,8 +277,8 @@ pub trait Engine: Send + Sync + 'static {
     /// batch may be left behind by a crash and are swept at open.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when anything could not be made durable: the caller must never
-    /// acknowledge again; [`Kind::StorageFull`](crate::error::Kind::StorageFull) when it was refused before anything was written.
+    /// [`Kind::Fatal`] when anything could not be made durable: the caller must never
+    /// acknowledge again; [`Kind::StorageFull`] when it was refused before anything was written.
     fn commit(&self, bodies: &[NewBody], batch: &Batch) -> Result<()>;
 
     /// The same for bodies that are moved away from a day whose time is over: they may use half of the room that is kept free, so
@@ -293,7 +293,7 @@ pub trait Engine: Send + Sync + 'static {
     /// The value under `key`.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when the engine's own checksum fails.
+    /// [`Kind::Damaged`] when the engine's own checksum fails.
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>>;
 
     /// The entries with keys in `range` (half-open), as of one moment, in the direction.
@@ -307,7 +307,7 @@ pub trait Engine: Send + Sync + 'static {
     /// The body under `key`.
     ///
     /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when the engine's own checksum fails.
+    /// [`Kind::Damaged`] when the engine's own checksum fails.
     fn body(&self, key: FootageKey) -> Result<Option<Bytes>>;
 
     /// Every body with its key, in order of the keys. Ends after the first error.
@@ -317,7 +317,7 @@ pub trait Engine: Send + Sync + 'static {
     /// not a walk over it. Returns whether there was any.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
+    /// [`Kind::Fatal`] when the removal could not be made durable.
     fn sweep_after(&self, last: u64) -> Result<bool>;
 
     /// Takes away rows of a family of which nobody needs to know any more; durable on return, all or nothing. No evidence is kept that way:
@@ -331,25 +331,25 @@ pub trait Engine: Send + Sync + 'static {
     /// them.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the removal could not be made durable.
+    /// [`Kind::Fatal`] when the removal could not be made durable.
     fn drop_days_before(&self, day: u32) -> Result<()>;
 
     /// Room left.
     ///
     /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be told.
+    /// [`Kind::Internal`] when it cannot be told.
     fn space(&self) -> Result<Space>;
 
     /// Fails if the engine has met a background error since it was opened.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) then.
+    /// [`Kind::Fatal`] then.
     fn healthy(&self) -> Result<()>;
 
     /// Writes out what waits in memory, so that a snapshot right after it is quick.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when it could not.
+    /// [`Kind::Fatal`] when it could not.
     fn settle(&self) -> Result<()> {
         Ok(())
     }
@@ -358,7 +358,7 @@ pub trait Engine: Send + Sync + 'static {
     /// one before goes. No commit with bodies may be under way, or its batch may be there without them.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for an engine without files; as [`Engine::commit`].
+    /// [`Kind::Invalid`] for an engine without files; as [`Engine::commit`].
     fn snapshot(&self) -> Result<PathBuf> {
         Err(Error::new(Kind::Invalid, "this engine has no files to take a snapshot of"))
     }
@@ -366,7 +366,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Takes the snapshot away.
     ///
     /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when it stays; the next snapshot and the next start try again.
+    /// [`Kind::Internal`] when it stays; the next snapshot and the next start try again.
     fn drop_snapshot(&self) -> Result<()> {
         Ok(())
     }
@@ -374,6 +374,6 @@ pub trait Engine: Send + Sync + 'static {
     /// Writes out what a clean stop should leave tidy. Correctness never needs it.
     ///
     /// # Errors
-    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when it could not.
+    /// [`Kind::Fatal`] when it could not.
     fn close(&self) -> Result<()>;
 }
