@@ -143,6 +143,9 @@ async fn once(state: &State, key: &[u8], request: Request, next: Next) -> Result
             let detail = "the idempotency key came with another request before";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         }
+        if !state.access.may_ask(&who) {
+            return Err(Problem::too_often());
+        }
         let entry = asked::entry(&mut parts, state, &who.actor).await;
         state.trail.write(entry.ended("answered again")).await?;
         return Ok(replayed(known));

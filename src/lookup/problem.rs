@@ -84,6 +84,13 @@ impl Problem {
         Self { recordings, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
+    /// More requests than one person or service may make.
+    #[must_use]
+    pub fn too_often() -> Self {
+        let detail = "you ask more often than one may: wait, and ask again more slowly";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+    }
+
     /// Something that a part of the request is not.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {

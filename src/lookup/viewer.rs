@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use aigaq_proto::receipt::ENTRY_BYTES;
@@ -179,10 +179,7 @@ impl IntoResponse for Denied {
     fn into_response(self) -> Response {
         let presented = match self {
             Self::Unauthorised { presented } => presented,
-            Self::TooOften => {
-                let detail = "you ask more often than one may: wait, and ask again more slowly";
-                return Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).into_response();
-            }
+            Self::TooOften => return Problem::too_often().into_response(),
             Self::Failed(problem) => return problem.into_response(),
         };
         let (detail, challenge) = if presented {
