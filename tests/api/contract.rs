@@ -302,39 +302,11 @@ async fn no_request_that_schemathesis_makes_of_the_document_is_a_server_error() 
         .args(["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", &examples, "--seed", "1", "--generation-deterministic", "--max-time", SECONDS_MAX])
         .args(["--request-timeout", "20", "--suppress-health-check", "all", "--continue-on-failure", "--no-color"])
-        .args(["--workers", "2", "--warnings", "off"])
+        // One worker: the caches of its generator of values are not made for threads, and with two it ends now and then in an error of its own.
+        .args(["--workers", "1", "--warnings", "off"])
         .stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || run.output()).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}");
-    let is_fine = output.status.success() || gave_up_by_itself(&said);
-    assert!(is_fine, "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Whether all that went wrong is that its generator did not find the same value twice, which says nothing of the server.
-fn gave_up_by_itself(said: &str) -> bool {
-    let Some((_, errors)) = said.split_once("= ERRORS =") else { return false };
-    let mut kinds = errors.lines().filter(|line| line.ends_with(" Error") && !line.starts_with(' '));
-    let unlike = errors.matches("Inconsistent results: A test case failed on the first run but now succeeds").count();
-    !said.contains("= FAILURES =")
-        && unlike > 0
-        && kinds.clone().count() == unlike
-        && kinds.all(|kind| kind == "Runtime Error")
-}
-
-#[test]
-fn what_the_generator_did_not_find_twice_is_no_server_error_and_all_else_is() {
-    let error = |kind: &str, text: &str| format!("==== ERRORS ====\n____ POST /v1/things ____\n{kind}\n\n{text}\n");
-    let unlike =
-        "Inconsistent results: A test case failed on the first run but now succeeds (or fails with another error).";
-    assert!(gave_up_by_itself(&error("Runtime Error", unlike)));
-    for other in [
-        String::new(),
-        error("Network Error", "Connection failed"),
-        error("Runtime Error", "something else"),
-        error("Runtime Error", unlike) + &error("Network Error", "Connection failed"),
-        format!("==== FAILURES ====\n- Server error\n{}", error("Runtime Error", unlike)),
-    ] {
-        assert!(!gave_up_by_itself(&other), "{other}");
-    }
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
 }
