@@ -810,7 +810,9 @@ class Bundle:
                 need(re.fullmatch("[0-9a-f]{32}", one["recorder"]) and isinstance(one["media"], list), "delivered")
         except (ValueError, KeyError, TypeError, AttributeError, Wrong) as error:
             raise Unreadable(f"manifest.json does not read: {error}") from None
-        if any(one["recorder"] not in self.told["requested"]["recorders"] for one in delivered):
+        if sorted(one["recorder"] for one in delivered) != sorted(set(map(str, self.told["requested"]["recorders"]))) or len(
+            delivered
+        ) != len(self.told["requested"]["recorders"]):
             self.fault("manifest.json", "contradicts")
 
     def names(self):

@@ -282,7 +282,8 @@ impl Content {
 
 /// Whether a character controls how a text is shown: of category Cc, one that embeds, overrides or isolates a direction of
 /// writing, or one that separates lines or paragraphs.
-fn controls(character: char) -> bool {
+#[must_use]
+pub fn controls(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

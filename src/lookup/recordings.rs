@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::categories::Categories;
 use super::marks::{self, MarkDocument};
 use super::problem::Problem;
-use super::request::{FromQuery, recorder_id, words};
+use super::request::{FromQuery, exactly, recorder_id, words};
 use super::state::State;
 use super::time::{self, TimeRange};
 use super::viewer::{Find, Scope, Viewer};
@@ -205,7 +205,7 @@ fn question(query: RecordingsQuery) -> Result<Question> {
         kind: query.kind,
         department: query.department,
         assignee: named("assignee", query.assignee)?,
-        mark: named("mark", query.mark)?,
+        mark: query.mark.map(|text| exactly("mark", text, WORDS_CHARS_MAX)).transpose()?,
         text: named("text", query.text)?,
         area,
         after: query.cursor.as_deref().map(cursor).transpose()?,

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use aigaq_proto::link::controls;
 use aigaq_proto::{RecorderId, Sequence};
 
 use super::State;
@@ -91,14 +92,19 @@ impl<T: DeserializeOwned> FromRequest<State> for FromForm<T> {
 /// [`Kind::Invalid`] if there are none, too many, or characters that control how a text is shown.
 pub(super) fn words(name: &'static str, text: String, chars_max: usize) -> Result<String> {
     let trimmed = text.trim();
-    let controls = |c: char| {
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if trimmed.is_empty() || trimmed.chars().count() > chars_max || trimmed.contains(controls) {
+    exactly(name, if trimmed.len() == text.len() { text } else { trimmed.to_owned() }, chars_max)
+}
+
+/// Words as they were said, with the space around them: what a recorder signed is looked for as it is.
+///
+/// # Errors
+/// [`Kind::Invalid`] if there are none, too many, or characters that control how a text is shown.
+pub(super) fn exactly(name: &'static str, text: String, chars_max: usize) -> Result<String> {
+    if text.is_empty() || text.chars().count() > chars_max || text.contains(controls) {
         let text = format!("{name} needs 1 to {chars_max} characters, none of which controls how a text is shown");
         return Err(Error::new(Kind::Invalid, text));
     }
-    Ok(if trimmed.len() == text.len() { text } else { trimmed.to_owned() })
+    Ok(text)
 }
 
 /// Reads a recorder's identifier.

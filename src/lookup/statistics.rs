@@ -106,7 +106,7 @@ impl Asked<'_> {
             return Err(Error::new(Kind::Invalid, format!("kind must be one of {}, or empty", kinds.join(", "))));
         }
         Ok(Question {
-            category: name("category", self.category)?,
+            category: self.category.map(|text| request::exactly("category", text, NAME_CHARS_MAX)).transpose()?,
             department: name("department", self.department)?,
             kind: self.kind,
             ..Question::read(&wanted, self.period)?

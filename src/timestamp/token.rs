@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aigaq_proto::Micros;
+use aigaq_proto::link::controls;
 use aws_lc_rs::digest::{self, Algorithm as Digest, digest};
 use cms::attr::MessageDigest;
 use cms::cert::CertificateChoices;
@@ -217,5 +218,5 @@ fn for_time_stamps_alone(der: &[u8]) -> bool {
 fn subject(der: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let text = certificate.subject().to_string();
-    Some(text.chars().filter(|letter| !letter.is_control()).take(200).collect())
+    Some(text.chars().filter(|letter| !controls(*letter)).take(200).collect())
 }

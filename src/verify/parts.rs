@@ -50,14 +50,11 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
     let range = time(&manifest.requested.from)?..time(&manifest.requested.to)?;
     let declared = gaps::read(source, &mut files)?;
     let mut hasher = Hasher::start(source.bytes())?;
-    let named: BTreeSet<String> = manifest.requested.recorders.iter().cloned().collect();
+    let named = named(&manifest, &mut files);
     let custody = custody::check(source, &mut hasher, &mut files, tree, &named)?;
     let (mut recorders, mut marks) = (Vec::new(), BTreeMap::new());
     if declared.keys().any(|recorder| !named.contains(&recorder.to_string())) {
         files.faults.add(bundle::GAPS, Fault::Contradicts);
-    }
-    if manifest.delivered.iter().any(|one| !named.contains(&one.recorder.to_string())) {
-        files.faults.add(bundle::MANIFEST, Fault::Contradicts);
     }
     for recorder in recorder_ids(&manifest, &files)? {
         let certificates = certificates::pem(&files.small(source, &bundle::certificates(recorder))?, "CERTIFICATE");
@@ -124,6 +121,17 @@ fn manifest(source: &Source) -> Result<(Manifest, digest::Digest)> {
         return Err(unreadable(format!("the bundle is not of the format {}", bundle::FORMAT)));
     }
     Ok((manifest, stream.into_inner().end()?))
+}
+
+/// Whom the bundle is about: whoever was asked for, each once, is who was delivered, or somebody would be left out in silence.
+fn named(manifest: &Manifest, files: &mut Files) -> BTreeSet<String> {
+    let named: BTreeSet<String> = manifest.requested.recorders.iter().cloned().collect();
+    let delivered: BTreeSet<String> = manifest.delivered.iter().map(|one| one.recorder.to_string()).collect();
+    let counts = (manifest.requested.recorders.len(), manifest.delivered.len());
+    if named != delivered || counts != (named.len(), delivered.len()) {
+        files.faults.add(bundle::MANIFEST, Fault::Contradicts);
+    }
+    named
 }
 
 /// A document that may be long, but not without end.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use aigaq_proto::RecorderId;
+use aigaq_proto::link::controls;
 use aigaq_proto::verdict::{Finding, Report as Links, Verdict};
 use serde::Serialize;
 
@@ -252,7 +253,18 @@ impl Report {
 /// Longest word of a bundle that is shown, characters.
 const SHOWN_MAX: usize = 512;
 
-/// What a bundle says, so that a terminal shows it and does nothing else.
+/// What a bundle says, so that a terminal shows it in its order and does nothing else.
 fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_MAX).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+    text.chars().take(SHOWN_MAX).map(|letter| if controls(letter) { '?' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_bundle_says_neither_moves_the_cursor_nor_turns_the_line() {
+        let said = "a\u{1b}[2J\u{202e}b\u{2066}c\u{2028}d\u{9f}айғақ";
+        assert_eq!(shown(said), "a?[2J?b?c?d?айғақ");
+    }
 }

@@ -273,6 +273,20 @@ fn lies(id: &str) -> Vec<Lie> {
         contradicts,
         of("manifest.json", |all| all["delivered"][0]["sequences"][1] = json!(9)),
     );
+    for (what, other) in
+        [("somebody left out", "0".repeat(32)), ("nobody left out", String::new()), ("twice", id.to_owned())]
+    {
+        lie(
+            what,
+            "manifest.json",
+            contradicts,
+            Box::new(move |files: &mut Files| {
+                changed(files, "manifest.json", |all| {
+                    all["requested"]["recorders"].as_array_mut().unwrap().push(json!(other));
+                });
+            }),
+        );
+    }
     let (prefix, path) = (format!("proofs/{id}-"), format!("proofs/{id}-"));
     lie(
         "another's proof",

@@ -255,6 +255,24 @@ async fn marks_of_operators_count_and_one_whose_place_another_took_does_not_from
 }
 
 #[tokio::test]
+async fn a_category_is_counted_and_looked_for_as_it_was_signed() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    for (second, category) in [(0, "insult"), (1, " insult"), (2, "insult "), (3, "insult "), (4, " ")] {
+        mark(&rig, &mut device, BEGIN + second * 1_000_000, category).await;
+    }
+    let list = rig.json("/v1/statistics/marks?from=2026-01-01&to=2026-02-01").await;
+    let counted: Vec<(&str, u64)> = vec![(" ", 1), (" insult", 1), ("insult", 1), ("insult ", 2)];
+    let rows = list["rows"].as_array().unwrap();
+    assert_eq!(by(&list, "category").iter().map(|(name, (count, _))| (&**name, *count)).collect::<Vec<_>>(), counted);
+    for row in rows {
+        let found = drill(&rig, row["rows"].as_str().unwrap(), 10).await;
+        assert_eq!(sum(&found), row["count"].as_u64().unwrap(), "{row}");
+        assert!(found.iter().all(|one| one["category"] == row["category"]), "{row} {found:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_kept_from_somebody_is_in_no_figure_of_theirs() {
     let rig = Rig::start().await;
     let (mut near, mut far) = (rig.officer(), rig.enrol(RecorderKind::Officer, "Almaty"));
