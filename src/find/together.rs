@@ -63,7 +63,7 @@ pub fn together(
     let mut wanted: HashMap<RecorderId, bool> = HashMap::new();
     let mut shown = Shown::new(store);
     let mut near: BTreeMap<RecorderId, Vec<(Micros, f64)>> = BTreeMap::new();
-    for (cell, slots) in places(&own, metres, apart)? {
+    for (cell, slots) in places(&own, metres, apart, &mut budget)? {
         for slots in runs(&slots) {
             budget.take_seek()?;
             for present in store.presence(cell, slots) {
@@ -91,8 +91,9 @@ pub fn together(
     Ok(near.into_iter().map(of).collect())
 }
 
-/// Which ten minutes of which cells may hold somebody who was near.
-fn places(own: &[PathFix], metres: f64, apart: Micros) -> Result<BTreeMap<Cell, BTreeSet<u32>>> {
+/// Which ten minutes of which cells may hold somebody who was near. Fixes far apart have many cells around them, each of which counts as
+/// a row.
+fn places(own: &[PathFix], metres: f64, apart: Micros, budget: &mut Budget) -> Result<BTreeMap<Cell, BTreeSet<u32>>> {
     let mut by_cell: BTreeMap<Cell, BTreeSet<u32>> = BTreeMap::new();
     for fix in own {
         // A fix may be five minutes later than its segment begins.
@@ -102,6 +103,7 @@ fn places(own: &[PathFix], metres: f64, apart: Micros) -> Result<BTreeMap<Cell, 
     let mut places: BTreeMap<Cell, BTreeSet<u32>> = BTreeMap::new();
     for (cell, slots) in by_cell {
         for near in cell.around(metres)? {
+            budget.take(1)?;
             places.entry(near).or_default().extend(&slots);
         }
     }
@@ -142,4 +144,29 @@ fn meetings(mut fixes: Vec<(Micros, f64)>, pause: Micros) -> Vec<Meeting> {
         }
     }
     meetings
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+    use super::*;
+    use crate::error::Kind;
+    use crate::place::Point;
+
+    #[test]
+    fn fixes_far_apart_cost_what_is_around_each_of_them() {
+        let fix = |index: i32| PathFix {
+            at: 1_768_640_000_000_000,
+            point: Point { latitude_e7: index * 250_000 - 375_000_000, longitude_e7: 700_000_000 },
+            accuracy_dm: 10,
+            sequence: 1,
+        };
+        let places = |fixes: i32| {
+            let own: Vec<PathFix> = (0..fixes).map(fix).collect();
+            places(&own, WITHIN_METRES_MAX, 0, &mut Budget::new())
+        };
+        let (one, ten) = (places(1).unwrap().len(), places(10).unwrap().len());
+        assert!(one > 20 && ten > 9 * one, "{one} {ten}");
+        assert_eq!(places(3_000).unwrap_err().kind(), Kind::Invalid);
+    }
 }
