@@ -20,10 +20,17 @@ pub(super) const FOOTAGE: &str = "footage";
 pub(super) const TRICKLE: &str = "trickle";
 
 /// Bodies of small commits gathered in memory before they become a file.
-const TRICKLE_BUFFER_BYTES: usize = 32 << 20;
+const TRICKLE_BUFFER_BYTES: usize = 16 << 20;
 /// The same for the busy families of the ledger, and for the others.
 const LEDGER_BUFFER_BYTES: usize = 16 << 20;
 const QUIET_BUFFER_BYTES: usize = 4 << 20;
+/// What a family of the ledger takes of the memory at a time: by default an eighth of its buffer, which four dozen families would take for
+/// a row each.
+const LEDGER_BLOCK_BYTES: usize = 256 << 10;
+const QUIET_BLOCK_BYTES: usize = 64 << 10;
+/// All of these together: the fullest is flushed first. A buffer of bodies that fills while another is on its way to the disk, and a share for
+/// the ledger.
+const BUFFERS_BYTES_MAX: usize = 40 << 20;
 /// What is replayed at open at most, bytes: it bounds the time to open after a kill, and stays below the reserve of free room.
 const WAL_BYTES_MAX: u64 = 128 << 20;
 const MANIFEST_BYTES_MAX: usize = 64 << 20;
@@ -51,6 +58,7 @@ pub(super) fn database(settings: &Settings) -> Result<Options> {
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_recycle_log_file_num(0);
     options.set_max_total_wal_size(WAL_BYTES_MAX);
+    options.set_db_write_buffer_size(BUFFERS_BYTES_MAX);
     options.set_max_manifest_file_size(MANIFEST_BYTES_MAX);
     options.set_manual_wal_flush(false);
     options.set_use_fsync(false);
@@ -121,7 +129,10 @@ fn ledger(family_of: Family, cache: &Cache) -> Result<Options> {
         family_of,
         Family::Links | Family::Timeline | Family::Tiles | Family::Expiry | Family::Runs | Family::Presence
     );
-    options.set_write_buffer_size(if is_busy { LEDGER_BUFFER_BYTES } else { QUIET_BUFFER_BYTES });
+    let (buffer, block) =
+        if is_busy { (LEDGER_BUFFER_BYTES, LEDGER_BLOCK_BYTES) } else { (QUIET_BUFFER_BYTES, QUIET_BLOCK_BYTES) };
+    options.set_write_buffer_size(buffer);
+    options.set_arena_block_size(block);
     Ok(options)
 }
 
