@@ -34,8 +34,12 @@ const NOTE_CHARS_MAX: usize = 2_000;
 /// Incidents on a page when nothing else is asked for, and at most; the same of notes.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
-/// Incidents that are looked through for one page at most; a page may be short and still have a next one.
+/// Incidents or notes that are looked through for one page at most; a page may be short and still have a next one.
 const SCANNED_MAX: usize = 20_000;
+/// Recorders and steps of the incidents of a page, before which it ends: at most one incident goes beyond.
+const PARTS_MAX: usize = 10_000;
+/// So many recorders and steps are as much work to look through as an incident without any.
+const PARTS_OF_ONE: usize = 50;
 /// What is said of an incident that is not there, or not for the one who asks.
 const ABSENT: &str = "there is no such incident";
 /// The same of a department.
@@ -118,9 +122,9 @@ pub(super) struct NotesQuery {
 /// A page of notes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct NotePage {
-    /// In the order in which they were written.
+    /// In the order in which they were written; of what is noted of recorders those that the one who asks may find.
     notes: Vec<NoteDocument>,
-    /// Cursor of the next page, if there is one.
+    /// Cursor of the next page, if there is more to look through; a page may be short.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
 }
@@ -163,8 +167,8 @@ pub(super) async fn open(
     };
     let place = [(header::LOCATION, format!("/v1/incidents/{}", object(record.number)))];
     let document = scope.evidence().ask({
-        let (scope, state) = (scope.clone(), state.clone());
-        move |store| shown::document(store, &state, &scope, record)
+        let (find, state) = (scope.also::<Find>(), state.clone());
+        move |store| shown::document(store, &state, &mut find.glance(), record)
     });
     Ok((status, place, Json(document.await?)).into_response())
 }
@@ -185,14 +189,16 @@ pub(super) async fn list(
     let scope = viewer.over::<Find>().await?;
     let evidence = scope.evidence().clone();
     let page = evidence.ask(move |store| {
+        let mut glance = scope.glance();
         let mut incidents = Vec::new();
-        let mut last = None;
-        for (scanned, record) in store.incidents(before).enumerate() {
-            if incidents.len() == limit || scanned == SCANNED_MAX {
+        let (mut last, mut scanned, mut parts) = (None, 0, 0);
+        for record in store.incidents(before) {
+            if incidents.len() == limit || scanned >= SCANNED_MAX || parts >= PARTS_MAX {
                 return Ok(IncidentPage { incidents, next: last.map(object) });
             }
             let record = record?;
             last = Some(record.number);
+            scanned += 1 + (record.found.len() + record.history.len()) / PARTS_OF_ONE;
             let call = &record.call;
             let wanted = scope.sees_department(&call.department)
                 && query.state.is_none_or(|state| state == record.state)
@@ -200,13 +206,13 @@ pub(super) async fn list(
                 && query.department.as_ref().is_none_or(|department| *department == call.department)
                 && query.category.as_ref().is_none_or(|category| call.categories.contains(category))
                 && (call.from < to && from < call.to);
-            if !wanted {
+            let is_so = |wanted: bool| Ok::<_, Error>(wanted == shown::is_matched(store, &mut glance, &record)?);
+            if !wanted || !query.matched.map_or(Ok(true), is_so)? {
                 continue;
             }
-            let document = shown::document(store, &state, &scope, record)?;
-            if query.matched.is_none_or(|matched| matched == document.is_matched()) {
-                incidents.push(document);
-            }
+            let document = shown::document(store, &state, &mut glance, record)?;
+            parts += document.parts();
+            incidents.push(document);
         }
         Ok(IncidentPage { incidents, next: None })
     });
@@ -228,8 +234,9 @@ pub(super) async fn one(
     let evidence = scope.evidence().clone();
     let document = evidence.ask(move |store| {
         let record = store.incident(number)?.ok_or_else(absent)?;
-        let document = shown::document(store, &state, &scope, record)?;
-        shown::with_marks(store, &state, &scope, number, document)
+        let mut glance = scope.glance();
+        let document = shown::document(store, &state, &mut glance, record)?;
+        shown::with_marks(store, &state, &mut glance, number, document)
     });
     Ok(Json(document.await?))
 }
@@ -268,7 +275,7 @@ pub(super) async fn step(
     match stepped.await? {
         Stepped::Done(record) => {
             let evidence = scope.evidence().clone();
-            Ok(Json(evidence.ask(move |store| shown::document(store, &state, &scope, *record)).await?))
+            Ok(Json(evidence.ask(move |store| shown::document(store, &state, &mut scope.glance(), *record)).await?))
         }
         Stepped::Not(from) => {
             let ways: Vec<_> = allowed(from).map(Transition::name).collect();
@@ -362,21 +369,26 @@ pub(super) async fn note(
     security(("token" = [])))]
 pub(super) async fn notes(
     viewer: Viewer,
+    Shared(state): Shared<State>,
     FromPath(id): FromPath<String>,
     FromQuery(query): FromQuery<NotesQuery>,
 ) -> Result<Json<NotePage>, Problem> {
     let number = number_of(&id)?;
     let limit = within_page(query.limit)?;
     let scope = of::<Find>(&viewer, number).await?;
-    let page = scope.evidence().ask(move |store| {
+    let evidence = scope.evidence().clone();
+    let page = evidence.ask(move |store| {
         store.incident(number)?.ok_or_else(absent)?;
+        let mut glance = scope.glance();
         let mut notes: Vec<NoteDocument> = Vec::new();
-        for note in store.incident_notes(number, query.cursor.unwrap_or_default()) {
-            if notes.len() == limit {
-                let next = notes.last().map(|last| last.number);
-                return Ok(NotePage { notes, next });
+        let mut last = None;
+        for (scanned, note) in store.incident_notes(number, query.cursor.unwrap_or_default()).enumerate() {
+            if notes.len() == limit || scanned == SCANNED_MAX {
+                return Ok(NotePage { notes, next: last });
             }
-            notes.push(shown::note(note?));
+            let note = note?;
+            last = Some(note.number);
+            notes.extend(shown::seen_note(store, &state, &mut glance, note)?);
         }
         Ok(NotePage { notes, next: None })
     });

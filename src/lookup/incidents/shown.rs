@@ -10,7 +10,7 @@ use crate::lookup::holds::{ActDocument, act_document};
 use crate::lookup::marks::{self, MarkDocument};
 use crate::lookup::state::State;
 use crate::lookup::time;
-use crate::lookup::viewer::{Find, Scope, Verb};
+use crate::lookup::viewer::{Find, Glance};
 use crate::store::Store;
 use crate::store::records::{
     FoundRecord, IncidentRecord, IncidentSource, IncidentState, NoteRecord, StepRecord, Transition,
@@ -66,8 +66,9 @@ pub(in crate::lookup) struct IncidentDocument {
 }
 
 impl IncidentDocument {
-    pub(super) fn is_matched(&self) -> bool {
-        self.matched
+    /// How many recorders and steps it has.
+    pub(super) fn parts(&self) -> usize {
+        self.recorders.len() + self.history.len()
     }
 }
 
@@ -130,15 +131,13 @@ pub(in crate::lookup) struct NoteDocument {
 }
 
 /// An incident as somebody sees it. Blocks.
-pub(super) fn document<V: Verb>(
+pub(super) fn document(
     store: &Store,
     state: &State,
-    scope: &Scope<V>,
+    glance: &mut Glance<'_, Find>,
     record: IncidentRecord,
 ) -> Result<IncidentDocument> {
     let IncidentRecord { number, call, opened, state: stands, history, found, searched_at, notes } = record;
-    let find = scope.also::<Find>();
-    let mut glance = find.glance();
     let mut recorders = Vec::new();
     for FoundRecord { recorder, badge, metres, found_at, hold, pull } in found {
         if !glance.sees(store, recorder)? {
@@ -187,12 +186,11 @@ pub(super) fn document<V: Verb>(
 pub(super) fn with_marks(
     store: &Store,
     state: &State,
-    scope: &Scope<Find>,
+    glance: &mut Glance<'_, Find>,
     number: u64,
     document: IncidentDocument,
 ) -> Result<IncidentDocument> {
     let Some(record) = store.incident(number)? else { return Ok(document) };
-    let mut glance = scope.glance();
     let mut found = Vec::new();
     for mark in store.marks(record.call.from..record.call.to, None).take(SCANNED_MAX) {
         let mark = mark?;
@@ -210,7 +208,40 @@ pub(super) fn with_marks(
     Ok(IncidentDocument { marks: Some(found), ..document })
 }
 
-/// A note as it is shown.
+/// Whether a recorder was found that somebody sees. Blocks.
+pub(super) fn is_matched(store: &Store, glance: &mut Glance<'_, Find>, record: &IncidentRecord) -> Result<bool> {
+    for found in &record.found {
+        if glance.sees(store, found.recorder)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A note as somebody sees it: without the mark and without the export of a recorder that is kept from them; none if nothing is left.
+/// Blocks.
+pub(super) fn seen_note(
+    store: &Store,
+    state: &State,
+    glance: &mut Glance<'_, Find>,
+    mut record: NoteRecord,
+) -> Result<Option<NoteDocument>> {
+    if let Some(mark) = record.mark
+        && !glance.sees(store, mark.recorder)?
+    {
+        record.mark = None;
+    }
+    if let Some(export) = &record.export {
+        let recorders = state.recorders_of(export);
+        if recorders.is_empty() || !glance.sees_each(store, &recorders)? {
+            record.export = None;
+        }
+    }
+    let is_left = !record.text.is_empty() || record.mark.is_some() || record.export.is_some();
+    Ok(is_left.then(|| note(record)))
+}
+
+/// A note as it is shown to whoever wrote it.
 pub(super) fn note(note: NoteRecord) -> NoteDocument {
     let NoteRecord { number, at, by, text, mark, export } = note;
     NoteDocument { number, at: time::format(at), by, text, mark: mark.map(marks::name), export }
