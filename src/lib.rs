@@ -71,6 +71,8 @@ pub mod recorder;
 #[cfg(feature = "server")]
 pub mod retention;
 #[cfg(feature = "server")]
+mod rounds;
+#[cfg(feature = "server")]
 pub mod scrub;
 #[cfg(feature = "server")]
 pub mod seal;

@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("retention", &["store"]),
     ("scrub", &["store"]),
     ("webhook", &["http", "store"]),
-    ("incident", &["fleet", "retention", "store"]),
+    ("incident", &["fleet", "place", "retention", "store"]),
     ("statistics", &[]),
     ("integrity", &["store"]),
     ("chain", &["log", "store"]),

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub found: IntCounter,
     /// Rounds that failed.
     pub failures: IntCounter,
+    /// What was passed over because it does not read.
+    pub damaged: IntCounter,
 }
 
 impl Metrics {
@@ -36,6 +38,7 @@ impl Metrics {
             active,
             found: counter("aigaq_incident_recorders_found_total", "Recorders that were found for incidents.")?,
             failures: counter("aigaq_incident_failures_total", "Rounds of the incidents that failed.")?,
+            damaged: counter("aigaq_incident_damaged_total", "Times that something did not read and was passed over.")?,
         })
     }
 }

@@ -1,45 +1,46 @@
 //! The incidents of a control centre: what came in, where each stands, whose footage it needs.
 //!
 //! `state` is the table of states, pure. `search` finds the recorders of an incident by who had them and by where they were, once
-//! everywhere and then again with whatever arrives; each that is found has its span held and is asked to send it first. This file takes
-//! incidents in, steps them on and does what follows from it.
+//! everywhere and then again with whatever arrives; `near` says who came near a place. Each that is found has its span held and is asked to
+//! send it first. This file takes incidents in, steps them on and does what follows from it.
 //!
 //! Holds: each recorder of an incident has the whole time of the incident held. Whoever closes it asks for the release of its holds, which stand until somebody else confirms
-//! ([`Incidents::confirm_release`]): one person alone releases nothing. What is reopened is held anew. A recorder that the one who
+//! ([`Incidents::confirm_release`]): one person alone releases nothing. What is reopened is held anew before it is open. A recorder that the one who
 //! closes or confirms may not release keeps its hold.
 //!
 //! Promises: an incident that was taken is durable, audited and in the feed; a source's name for it makes it one; what a crash left undone the
-//! next round does; a hold is placed once, whatever is repeated. This room never reads footage and never releases anything by itself.
+//! next round does; a hold is placed once, whatever is repeated; what does not read of one recorder or incident stops no other. This room never reads footage and never releases anything by itself.
 
 mod metrics;
 mod near;
 mod search;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aigaq_proto::{Digest, Micros, RecorderId};
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Context as _, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::fleet::{Fleet, Order, Ordered};
 use crate::retention::Retention;
+use crate::rounds;
 use crate::store::records::{
     Act, AuditRecord, Event, FoundRecord, HoldRecord, IncidentCall, IncidentRecord, IncidentState, NoteRecord,
     StepRecord, Transition,
 };
-use crate::store::{Change, Opened, Released, Store};
+use crate::store::{Arrival, Change, Opened, Released, Store};
 
 pub use metrics::Metrics;
 pub use state::{allowed, is_active, next};
 
-use search::{Case, Find};
+use search::{Case, Find, Search};
 
 /// How often a server looks for what arrived.
 pub const TICK: Duration = Duration::from_secs(1);
@@ -120,16 +121,19 @@ impl Incidents {
     pub fn open(store: Store, clock: Clock, fleet: Fleet, retention: Retention, metrics: Metrics) -> Result<Self> {
         store.note_arrivals();
         let mut cases = BTreeMap::new();
-        for record in store.incidents(u64::MAX) {
-            let record = record?;
-            if is_active(record.state) {
-                cases.insert(record.number, Case::of(&record));
+        let (wake, looking, changed, acting) = (Notify::new(), Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Shared { store, clock, fleet, retention, metrics, wake, looking, changed, acting };
+        let this = Self { shared: Arc::new(shared) };
+        for record in this.shared.store.incidents(u64::MAX) {
+            match record {
+                Ok(record) if is_active(record.state) => drop(cases.insert(record.number, Case::of(&record))),
+                Ok(_) => {}
+                Err(error) if error.kind() == Kind::Damaged => this.pass_over(&error),
+                Err(error) => return Err(error),
             }
         }
-        let looking = Mutex::new(Looking { cases, looked_at: 0 });
-        let (wake, changed, acting) = (Notify::new(), Mutex::default(), Mutex::default());
-        let shared = Shared { store, clock, fleet, retention, metrics, wake, looking, changed, acting };
-        Ok(Self { shared: Arc::new(shared) })
+        lock(&this.shared.looking).cases = cases;
+        Ok(this)
     }
 
     fn change(&self, number: u64) {
@@ -166,11 +170,16 @@ impl Incidents {
     ) -> Result<Stepped> {
         let store = &self.shared.store;
         let _acting = lock(&self.shared.acting);
-        let known = store.incident(number)?;
-        if let Some(record) = &known
-            && transition == Transition::Close
-            && next(record.state, transition).is_some()
-        {
+        let record = store
+            .incident(number)?
+            .filter(|record| next(record.state, transition).is_some() && record.history.len() < STEPS_MAX);
+        let mut held = BTreeMap::new();
+        if let Some(record) = record.as_ref().filter(|_| transition == Transition::Reopen) {
+            // What was asked for meanwhile may be released: it is held anew, before anybody is told that it is open.
+            let found: Vec<_> = record.found.iter().map(|found| found.recorder).collect();
+            held = self.hold(record, &found, act.at)?;
+        }
+        if let Some(record) = record.as_ref().filter(|_| transition == Transition::Close) {
             for hold in self.holds(record)? {
                 if hold.asked.is_none() && may(hold.recorder)? {
                     self.say(
@@ -197,10 +206,11 @@ impl Incidents {
             record.history.push(StepRecord { transition, from: record.state, to, act });
             record.state = to;
             if transition == Transition::Reopen {
-                // What was asked for meanwhile may be released: it is held anew.
-                record.found.iter_mut().for_each(|found| (found.hold, found.pull) = (None, None));
+                let anew =
+                    |found: &mut FoundRecord| (found.hold, found.pull) = (held.get(&found.recorder).copied(), None);
+                record.found.iter_mut().for_each(anew);
             }
-            Ok(Some(Change { record, what: transition.name(), entry }))
+            Ok(Some(Change { record, what: transition.name(), about: vec![None], entries: vec![entry] }))
         })?;
         let Some(record) = changed else { return Ok(refused.unwrap_or(Stepped::TooOften)) };
         self.change(number);
@@ -270,26 +280,18 @@ impl Incidents {
     /// # Errors
     /// [`Kind::Fatal`] when the store has failed. Whatever else fails is counted, logged and tried again.
     pub async fn run(self, period: Duration, stop: CancellationToken) -> Result<()> {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = self.shared.wake.notified() => {}
-                _ = ticks.tick() => {}
-            }
-            let this = self.clone();
-            let round = tokio::task::spawn_blocking(move || this.round()).await;
-            match round.context(Kind::Internal, "a round of the incidents died")? {
-                Err(error) if error.kind() == Kind::Fatal => return Err(error),
-                Err(error) => {
-                    self.shared.metrics.failures.inc();
-                    tracing::error!(%error, "recorders of incidents are not looked for");
-                }
-                Ok(()) => {}
-            }
-        }
+        let (this, wake, metrics) = (self.clone(), &self.shared.wake, &self.shared.metrics);
+        rounds::run(
+            period,
+            wake,
+            stop,
+            move || this.round(),
+            |error| {
+                metrics.failures.inc();
+                tracing::error!(%error, "recorders of incidents are not looked for");
+            },
+        )
+        .await
     }
 
     /// One round: looks for recorders of what is new everywhere, of the rest in what arrived, and acts for those that are found. Blocks.
@@ -300,19 +302,7 @@ impl Incidents {
         let mut looking = lock(&self.shared.looking);
         let now = self.shared.clock.now();
         let Looking { cases, looked_at } = &mut *looking;
-        let mut changed = std::mem::take(&mut *lock(&self.shared.changed));
-        let is_new = !changed.is_empty();
-        while let Some(number) = changed.last().copied() {
-            match self.shared.store.incident(number) {
-                Ok(Some(record)) if is_active(record.state) => drop(cases.insert(number, Case::of(&record))),
-                Ok(_) => drop(cases.remove(&number)),
-                Err(error) => {
-                    lock(&self.shared.changed).append(&mut changed);
-                    return Err(error);
-                }
-            }
-            changed.pop();
-        }
+        let is_new = self.learn(cases)?;
         let arrivals = self.shared.store.take_arrivals();
         let again = is_new || now.abs_diff(*looked_at) >= AGAIN_US;
         if again {
@@ -323,31 +313,57 @@ impl Incidents {
         done
     }
 
-    fn look(
-        &self,
-        cases: &mut BTreeMap<u64, Case>,
-        arrivals: &[(RecorderId, Range<Micros>)],
-        again: bool,
-        now: Micros,
-    ) -> Result<()> {
-        let (store, fleet) = (&self.shared.store, &self.shared.fleet);
-        let mut finds: BTreeMap<u64, Vec<Find>> = BTreeMap::new();
-        let found = search::arrived(store, cases, arrivals, &mut finds)
-            .and_then(|()| if again { search::everywhere(store, fleet, cases, &mut finds) } else { Ok(()) });
-        if let Err(error) = found {
+    /// Takes up what came in or was stepped on since the last round; whether anything has to be looked for that was not before.
+    fn learn(&self, cases: &mut BTreeMap<u64, Case>) -> Result<bool> {
+        let mut changed = std::mem::take(&mut *lock(&self.shared.changed));
+        let mut is_new = false;
+        while let Some(number) = changed.last().copied() {
+            match self.shared.store.incident(number) {
+                Ok(Some(record)) if is_active(record.state) => {
+                    let case = cases.entry(number).or_insert_with(|| Case::of(&record));
+                    // What was looked for everywhere, and in whatever arrived since, need not be looked for once more.
+                    is_new |= !case.searched;
+                    case.stepped = true;
+                }
+                Ok(_) => drop(cases.remove(&number)),
+                Err(error) if error.kind() == Kind::Damaged => self.pass_over(&error),
+                Err(error) => {
+                    lock(&self.shared.changed).append(&mut changed);
+                    return Err(error);
+                }
+            }
+            changed.pop();
+        }
+        Ok(is_new)
+    }
+
+    /// Writes down that an incident does not read.
+    fn pass_over(&self, error: &crate::Error) {
+        self.shared.metrics.damaged.inc();
+        tracing::error!(%error, "an incident is passed over: aigaq check says what does not read");
+    }
+
+    fn look(&self, cases: &mut BTreeMap<u64, Case>, arrivals: &[Arrival], again: bool, now: Micros) -> Result<()> {
+        let mut search = Search::new(&self.shared.store, &self.shared.fleet);
+        let looked = search.arrived(cases, arrivals);
+        let looked = looked.and_then(|()| if again { search.everywhere(cases) } else { Ok(()) });
+        self.shared.metrics.damaged.inc_by(search.damaged);
+        if let Err(error) = looked {
             // What arrived is not told a second time: everything is looked through, later.
             cases.values_mut().for_each(|case| case.searched = false);
             return Err(error);
         }
         let mut failed = Ok(());
         for (number, case) in cases.iter_mut() {
-            let finds = finds.remove(number).unwrap_or_default();
-            let is_due = again && (case.pending || !case.searched);
+            let finds = search.finds.remove(number).unwrap_or_default();
+            let is_due = case.stepped || (again && (case.pending || !case.searched));
+            let searched = (case.searched || again) && !search.again.contains(number);
             if finds.is_empty() && !is_due {
+                case.searched = searched;
                 continue;
             }
-            match self.act(*number, &finds, now) {
-                Ok(is_done) => (case.pending, case.searched) = (!is_done, case.searched || again),
+            match self.act(*number, &finds, searched, now) {
+                Ok(is_done) => (case.pending, case.searched, case.stepped) = (!is_done, searched, false),
                 Err(error) if error.kind() == Kind::Fatal => return Err(error),
                 Err(error) => {
                     case.searched = false;
@@ -359,7 +375,7 @@ impl Incidents {
     }
 
     /// Holds and asks for the span of each recorder that was found; whether all is done.
-    fn act(&self, number: u64, finds: &[Find], now: Micros) -> Result<bool> {
+    fn act(&self, number: u64, finds: &[Find], searched: bool, now: Micros) -> Result<bool> {
         let _acting = lock(&self.shared.acting);
         let record = self.shared.store.incident(number)?.filter(|record| is_active(record.state));
         let Some(record) = record else { return Ok(true) };
@@ -367,43 +383,89 @@ impl Incidents {
         for find in finds {
             merge(&mut found, find, now);
         }
-        let new = found.len() - record.found.len();
+        let unheld: Vec<_> = found.iter().filter(|one| one.hold.is_none()).map(|one| one.recorder).collect();
+        let held = self.hold(&record, &unheld, now)?;
         for one in &mut found {
-            if one.hold.is_none() {
-                one.hold = Some(self.hold(&record, one.recorder, now)?);
-            }
+            one.hold = one.hold.or_else(|| held.get(&one.recorder).copied());
             if one.pull.is_none() {
                 one.pull = self.pull(&record, one.recorder, now)?;
             }
         }
         let is_done = found.iter().all(|one| one.pull.is_some());
-        if found == record.found && record.searched_at.is_some() {
+        let is_first = searched && record.searched_at.is_none();
+        if found == record.found && !is_first {
             return Ok(is_done);
         }
-        let action = format!("incident {number}: {new} more recorders found");
-        let entry = AuditRecord::new(now, Event::Incident, ACTOR, "server", action).about(object(number));
-        self.shared.store.change_incident(number, |record| {
-            let searched_at = record.searched_at.or(Some(now));
-            Ok(Some(Change { record: IncidentRecord { found, searched_at, ..record }, what: "searched", entry }))
-        })?;
-        self.shared.metrics.found.inc_by(new as u64);
+        self.tell(record, found, is_first, now)?;
         Ok(is_done)
     }
 
-    /// The number of the hold on the span of a recorder, which is placed unless it stands and nobody has asked for its release.
-    fn hold(&self, record: &IncidentRecord, recorder: RecorderId, now: Micros) -> Result<u64> {
-        for hold in self.shared.store.holds(Some(recorder)) {
-            let hold = hold?;
-            if hold.stands() && hold.asked.is_none() && hold.incident == Some(record.number) {
-                return Ok(hold.id);
+    /// Writes down what was found. Everybody of the department is told that an incident was looked for; of a recorder those alone who
+    /// may find it, since even how many there are may be kept from others.
+    fn tell(&self, before: IncidentRecord, found: Vec<FoundRecord>, is_first: bool, now: Micros) -> Result<()> {
+        let (number, name) = (before.number, object(before.number));
+        let entry = |action: String| AuditRecord::new(now, Event::Incident, ACTOR, "server", action);
+        let (mut entries, mut about, mut new) = (Vec::new(), Vec::new(), 0);
+        if is_first {
+            entries.push(entry(format!("look for the recorders of {name}")).about(name.clone()));
+            about.push(None);
+        }
+        for one in &found {
+            let known = before.found.iter().find(|known| known.recorder == one.recorder);
+            if known == Some(one) {
+                continue;
+            }
+            new += u64::from(known.is_none());
+            let what = if known.is_none() { "find" } else { "find more of" };
+            entries.push(entry(format!("{what} {} for {name}", one.recorder)).about(one.recorder.to_string()));
+            if !is_first {
+                about.push(Some(one.recorder));
             }
         }
-        let range = record.call.from..record.call.to;
-        let action = format!("hold {recorder} from {} to {} µs for {}", range.start, range.end, object(record.number));
-        let entry = AuditRecord::new(now, Event::Hold, ACTOR, "server", action).about(recorder.to_string());
-        self.shared.store.audit(&entry)?;
-        let act = Act { at: now, by: ACTOR.to_owned(), reason: object(record.number) };
-        Ok(self.shared.retention.hold_for(record.number, recorder, range, act)?.id)
+        let what = if is_first { "searched" } else { "found" };
+        self.shared.store.change_incident(number, |record| {
+            let searched_at = record.searched_at.or(is_first.then_some(now));
+            Ok(Some(Change { record: IncidentRecord { found, searched_at, ..record }, what, about, entries }))
+        })?;
+        self.shared.metrics.found.inc_by(new);
+        Ok(())
+    }
+
+    /// The number of the hold on the span of each of these recorders, which is placed unless it stands and nobody has asked for its
+    /// release. A hold that does not read is none.
+    fn hold(
+        &self,
+        record: &IncidentRecord,
+        recorders: &[RecorderId],
+        now: Micros,
+    ) -> Result<BTreeMap<RecorderId, u64>> {
+        let mut held = BTreeMap::new();
+        for recorder in recorders {
+            for hold in self.shared.store.holds(Some(*recorder)) {
+                match hold {
+                    Ok(hold) if hold.stands() && hold.asked.is_none() && hold.incident == Some(record.number) => {
+                        held.insert(*recorder, hold.id);
+                    }
+                    Ok(_) => {}
+                    Err(error) if error.kind() == Kind::Damaged => self.pass_over(&error),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let new: Vec<_> = recorders.iter().copied().filter(|recorder| !held.contains_key(recorder)).collect();
+        if new.is_empty() {
+            return Ok(held);
+        }
+        let (range, reason) = (record.call.from..record.call.to, object(record.number));
+        let entry = |recorder: &RecorderId| {
+            let action = format!("hold {recorder} from {} to {} µs for {reason}", range.start, range.end);
+            AuditRecord::new(now, Event::Hold, ACTOR, "server", action).about(recorder.to_string())
+        };
+        self.shared.store.audit_all(&new.iter().map(entry).collect::<Vec<_>>())?;
+        let act = Act { at: now, by: ACTOR.to_owned(), reason: reason.clone() };
+        let holds = self.shared.retention.hold_for(record.number, &new, range.clone(), &act)?;
+        held.extend(holds.into_iter().map(|hold| (hold.recorder, hold.id)));
+        Ok(held)
     }
 
     /// The number of the request for the span of a recorder; `None` while the recorder has as many as it follows.

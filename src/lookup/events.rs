@@ -135,7 +135,7 @@ pub(super) enum EventDetail {
         department: String,
         /// Where it stands.
         state: &'static str,
-        /// What was done: `opened`, a transition, `searched` or `noted`.
+        /// What was done: `opened`, a transition, `searched`, `noted`, or `found`: more is known of the recorder that the event names.
         what: String,
     },
     /// `fork`.
@@ -402,6 +402,12 @@ fn document(
         Some(id) => {
             let wanted = |known: &RecorderRecord| (eyes.recorder)(known) && filter.takes_department(&known.department);
             let Some(known) = store.recorder(id)?.filter(wanted) else { return Ok(None) };
+            // A recorder may have come to another department since it was found for an incident.
+            if let Occurrence::Incident { department, .. } = &record.what
+                && !(eyes.department)(department)
+            {
+                return Ok(None);
+            }
             Some(named(fleet, known, record)?)
         }
         None if !takes_without(record, eyes, filter) => return Ok(None),

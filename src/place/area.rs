@@ -131,7 +131,15 @@ impl Area {
     /// # Errors
     /// [`Kind::Invalid`] if the area is too large.
     pub fn cells(&self) -> Result<Vec<Cell>> {
-        cells::cover(self)
+        cells::cover(self, cells::CELLS_MAX)
+    }
+
+    /// The same for an area that may touch so many cells.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] if the area is too large.
+    pub fn cells_at_most(&self, most: usize) -> Result<Vec<Cell>> {
+        cells::cover(self, most)
     }
 
     /// Points of the area, at least one of each piece of it.

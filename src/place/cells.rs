@@ -1,7 +1,7 @@
 //! The cells of the index: H3 at resolution 9, a tenth of a square kilometre each, and which of them an area touches.
 //!
 //! Coarser cells would hold more of what is not asked for, finer ones would have to be asked for more often: a circle of 300 m touches
-//! about a dozen, a city a few thousand. An area that touches more than [`CELLS_MAX`] is refused.
+//! about a dozen, a city a few thousand. A question about an area that touches more than [`CELLS_MAX`] is refused.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -38,7 +38,7 @@ impl Cell {
     /// [`Kind::Invalid`] if there are more than [`CELLS_MAX`], or the number names no cell.
     pub fn around(self, metres: f64) -> Result<Vec<Self>> {
         let centre = self.centre().ok_or_else(|| Error::new(Kind::Invalid, "there is no such cell"))?;
-        cover(&Area::Near { centre, metres: metres + REACH_M })
+        cover(&Area::Near { centre, metres: metres + REACH_M }, CELLS_MAX)
     }
 }
 
@@ -60,8 +60,8 @@ fn centre_of(cell: CellIndex) -> Point {
 /// of it are, too.
 ///
 /// # Errors
-/// [`Kind::Invalid`] if there are more than [`CELLS_MAX`].
-pub(super) fn cover(area: &Area) -> Result<Vec<Cell>> {
+/// [`Kind::Invalid`] if there are more than `most`.
+pub(super) fn cover(area: &Area, most: usize) -> Result<Vec<Cell>> {
     let mut waiting: VecDeque<CellIndex> = area.corners().into_iter().map(index_of).collect();
     let mut seen: HashSet<CellIndex> = waiting.iter().copied().collect();
     let mut touched = Vec::new();
@@ -69,8 +69,9 @@ pub(super) fn cover(area: &Area) -> Result<Vec<Cell>> {
         if !area.may_touch(centre_of(cell), REACH_M) {
             continue;
         }
-        if touched.len() >= CELLS_MAX {
-            return Err(Error::new(Kind::Invalid, "the area is too large: it may have about 1,000 square kilometres"));
+        if touched.len() >= most {
+            let text = format!("the area is too large: it may have about {} square kilometres", most / 10);
+            return Err(Error::new(Kind::Invalid, text));
         }
         touched.push(Cell(cell.into()));
         for near in cell.grid_disk::<Vec<_>>(1) {

@@ -28,11 +28,11 @@ use std::time::Duration;
 
 use aigaq_proto::{Micros, RecorderId};
 use tokio::sync::Notify;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::error::{Context as _, Kind, Result};
+use crate::error::Result;
+use crate::rounds;
 use crate::store::policy::{DAY_US, day_of};
 use crate::store::records::{Act, AuditRecord, Cause, DayRecord, Event, ExpiryRecord, ExtensionRecord, HoldRecord};
 use crate::store::{Hidden, Released, Store, Wished};
@@ -100,14 +100,20 @@ impl Retention {
         Ok(hold)
     }
 
-    /// The same because of an incident. Blocks.
+    /// The same on several recorders, each named once, because of an incident: all of it or nothing. Blocks.
     ///
     /// # Errors
     /// Those of the store.
-    pub fn hold_for(&self, incident: u64, recorder: RecorderId, range: Range<Micros>, act: Act) -> Result<HoldRecord> {
-        let hold = self.shared.store.hold(recorder, range, act, Some(incident))?;
+    pub fn hold_for(
+        &self,
+        incident: u64,
+        recorders: &[RecorderId],
+        range: Range<Micros>,
+        act: &Act,
+    ) -> Result<Vec<HoldRecord>> {
+        let holds = self.shared.store.hold_each(recorders, range, act, Some(incident))?;
         self.shared.wake.notify_one();
-        Ok(hold)
+        Ok(holds)
     }
 
     /// Asks for the release of a hold. Blocks.
@@ -204,28 +210,20 @@ impl Retention {
     /// Deletes what is due, every `period` and whenever something is held, until `stop`.
     ///
     /// # Errors
-    /// [`Kind::Fatal`] when the store has failed. Whatever else fails is counted, logged and tried again.
+    /// [`Kind::Fatal`](crate::error::Kind::Fatal) when the store has failed. Whatever else fails is counted, logged and tried again.
     pub async fn run(self, period: Duration, stop: CancellationToken) -> Result<()> {
-        let mut ticks = tokio::time::interval(period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = self.shared.wake.notified() => {}
-                _ = ticks.tick() => {}
-            }
-            let this = self.clone();
-            let round = tokio::task::spawn_blocking(move || this.round()).await;
-            match round.context(Kind::Internal, "a round of the deletion died")? {
-                Err(error) if error.kind() == Kind::Fatal => return Err(error),
-                Err(error) => {
-                    self.shared.metrics.failures.inc();
-                    tracing::error!(%error, "deletion stands still");
-                }
-                Ok(()) => {}
-            }
-        }
+        let (this, wake, metrics) = (self.clone(), &self.shared.wake, &self.shared.metrics);
+        rounds::run(
+            period,
+            wake,
+            stop,
+            move || this.round(),
+            |error| {
+                metrics.failures.inc();
+                tracing::error!(%error, "deletion stands still");
+            },
+        )
+        .await
     }
 
     /// One round: finishes what a crash left, hides what is over, moves on what is held, drops what is due. Blocks.

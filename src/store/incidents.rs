@@ -1,10 +1,10 @@
-//! Incidents and what is noted with them: each change is one batch with its audit entry and its event, so that either all of it is
+//! Incidents and what is noted with them: each change is one batch with its audit entries and its events, so that either all of it is
 //! durable or nothing is.
 //!
 //! A source's own name of an incident makes it one: two that come at the same moment under one name are one incident, because
 //! both are decided under the lock of the store. Nothing is ever removed.
 
-use aigaq_proto::{Digest, Micros};
+use aigaq_proto::{Digest, Micros, RecorderId};
 
 use super::engine::{Batch, Direction, Family};
 use super::records::{self, AuditRecord, IncidentCall, IncidentRecord, NoteRecord, Occurrence};
@@ -28,8 +28,10 @@ pub struct Change {
     pub record: IncidentRecord,
     /// What those who watch are told.
     pub what: &'static str,
+    /// Of whom, once for each: of a recorder those alone are told who may find it, of none everybody who may find the incident.
+    pub about: Vec<Option<RecorderId>>,
     /// What the trail says.
-    pub entry: AuditRecord,
+    pub entries: Vec<AuditRecord>,
 }
 
 /// The name under which an incident is one.
@@ -61,8 +63,8 @@ impl Store {
         if let Some(name) = name {
             batch.put(Family::IncidentNames, keys::incident_name(name), records::encode(&number)?);
         }
-        let entry = entry.about(IncidentRecord::object(number));
-        self.write_incident(Change { record: record.clone(), what: "opened", entry }, batch)?;
+        let entries = vec![entry.about(IncidentRecord::object(number))];
+        self.write_incident(Change { record: record.clone(), what: "opened", about: vec![None], entries }, batch)?;
         Ok(Opened::New(record))
     }
 
@@ -93,20 +95,23 @@ impl Store {
         let record = IncidentRecord { notes: before.notes + 1, ..before };
         let note = NoteRecord { number: record.notes, ..note };
         let value = records::encode(&note)?;
-        let entry = AuditRecord { content: Some(Digest::of(&value)), ..entry };
+        let entries = vec![AuditRecord { content: Some(Digest::of(&value)), ..entry }];
         let mut batch = Batch::default();
         batch.put(Family::IncidentNotes, keys::incident_note(number, note.number), value);
-        self.write_incident(Change { record, what: "noted", entry }, batch)?;
+        self.write_incident(Change { record, what: "noted", about: vec![None], entries }, batch)?;
         Ok(note)
     }
 
     fn write_incident(&self, change: Change, mut batch: Batch) -> Result<()> {
-        let Change { record, what, entry } = change;
+        let Change { record, what, about, entries } = change;
+        let at = entries.iter().map(|entry| entry.at).max().unwrap_or_default();
         batch.put(Family::Incidents, keys::incident(record.number), records::encode(&record)?);
-        let (number, department, state) = (record.number, record.call.department.clone(), record.state);
-        let what = Occurrence::Incident { number, department, state, what: what.to_owned() };
-        let numbered = self.number(&[(entry.at, None, what)], &mut batch)?;
-        self.audit_with(std::slice::from_ref(&entry), batch)?;
+        let happened = |recorder: Option<RecorderId>| {
+            let (number, department, state) = (record.number, record.call.department.clone(), record.state);
+            (at, recorder, Occurrence::Incident { number, department, state, what: what.to_owned() })
+        };
+        let numbered = self.number(&about.into_iter().map(happened).collect::<Vec<_>>(), &mut batch)?;
+        self.audit_with(&entries, batch)?;
         if let Some(numbered) = numbered {
             numbered.written();
         }
@@ -141,8 +146,8 @@ impl Store {
         self.inner.arrivals.begin();
     }
 
-    /// The recorders of which links arrived since the last time, each with the span of device time from the first of them to the end of
-    /// the last.
+    /// The recorders of which links arrived since the last time, each with spans of device time from the beginning of a link to the end of
+    /// one: all of those links lie in them, and other links hardly.
     #[must_use]
     pub fn take_arrivals(&self) -> Vec<Arrival> {
         self.inner.arrivals.take()
@@ -150,7 +155,7 @@ impl Store {
 }
 
 /// That links of a recorder arrived.
-pub type Arrival = (aigaq_proto::RecorderId, std::ops::Range<Micros>);
+pub type Arrival = (RecorderId, std::ops::Range<Micros>);
 
 fn missing(number: u64) -> Error {
     Error::new(Kind::NotFound, format!("there is no incident {number}"))

@@ -128,13 +128,49 @@ impl Store {
         incident: Option<u64>,
     ) -> Result<HoldRecord> {
         let mut writing = self.writing();
+        let mut batch = Batch::default();
+        let hold = self.new_hold(recorder, range, placed, incident, &mut batch)?;
+        self.engine().commit(&[], &batch)?;
+        *writing += 1;
+        Ok(hold)
+    }
+
+    /// The same on several recorders, each named once, with one sync: all of it or nothing; in their order.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn hold_each(
+        &self,
+        recorders: &[RecorderId],
+        range: Range<Micros>,
+        placed: &Act,
+        incident: Option<u64>,
+    ) -> Result<Vec<HoldRecord>> {
+        let mut writing = self.writing();
+        let mut batch = Batch::default();
+        let place =
+            |recorder: &RecorderId| self.new_hold(*recorder, range.clone(), placed.clone(), incident, &mut batch);
+        let holds = recorders.iter().map(place).collect::<Result<Vec<_>>>()?;
+        self.engine().commit(&[], &batch)?;
+        *writing += holds.len() as u64;
+        Ok(holds)
+    }
+
+    /// Puts a hold into a batch, under the next number of its recorder.
+    fn new_hold(
+        &self,
+        recorder: RecorderId,
+        range: Range<Micros>,
+        placed: Act,
+        incident: Option<u64>,
+        batch: &mut Batch,
+    ) -> Result<HoldRecord> {
         let last = self.scan(Family::Holds, keys::all_under(&recorder.0), Direction::Backward).next().transpose()?;
         let id = last.map(|(key, _)| keys::read_hold(&key)).transpose()?.map_or(1, |(_, id)| id + 1);
         let gone_before = self.dropped_floor();
         let (from, to) = (range.start, range.end);
         let hold = HoldRecord { id, recorder, from, to, placed, gone_before, asked: None, released: None, incident };
-        self.put_hold(&hold)?;
-        *writing += 1;
+        batch.put(Family::Holds, keys::hold(recorder, id), records::encode(&hold)?);
         Ok(hold)
     }
 

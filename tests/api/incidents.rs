@@ -3,7 +3,7 @@
 use aigaq::access::{Grant, Grants, Role};
 use aigaq::fleet::Assignment;
 use aigaq::store::policy::{DAY_US, day_of};
-use aigaq::store::records::{Act, Event, RecorderKind};
+use aigaq::store::records::{Act, AuditRecord, Event, IncidentState, RecorderKind, StepRecord, Transition};
 use aigaq_proto::Micros;
 use aigaq_proto::link::Fix;
 use bytes::Bytes;
@@ -82,6 +82,12 @@ fn admit(rig: &Rig, name: &str, role: Role, department: &str) -> String {
     let departments = Some(vec![department.to_owned()]);
     rig.access.admit(&token, &format!("account:{name}"), Grants::new(vec![Grant { role, departments }])).unwrap();
     token
+}
+
+async fn seal(rig: &Rig, inspector: &str, device: &Device) {
+    let class = json!({ "class": "sealed", "reason": "a check" }).to_string();
+    let path = format!("/v1/recorders/{}/class", device.id);
+    assert_eq!(rig.ask_as(inspector, Method::PUT, &path, Some(&class), &[]).await.status(), 200);
 }
 
 #[tokio::test]
@@ -356,9 +362,7 @@ async fn a_recorder_that_is_kept_from_someone_does_not_count() {
     let made = rig.open(&dispatch("17")).await;
     rig.round();
     let inspector = admit(&rig, "inspector", Role::Inspector, "Astana");
-    let class = json!({ "class": "sealed", "reason": "a check" }).to_string();
-    let path = format!("/v1/recorders/{}/class", device.id);
-    assert_eq!(rig.ask_as(&inspector, Method::PUT, &path, Some(&class), &[]).await.status(), 200);
+    seal(&rig, &inspector, &device).await;
     let operator = admit(&rig, "erlan", Role::Operator, "Astana");
     let path = format!("/v1/incidents/{}", made["id"].as_str().unwrap());
     let shown: Value = rig.ask_as(&operator, Method::GET, &path, None, &[]).await.json().await.unwrap();
@@ -427,4 +431,145 @@ async fn what_is_no_incident_is_refused() {
     let made = rig.open(&hotline).await;
     let earlier: Micros = BEGIN - 600 * S;
     assert_eq!(made["from"], aigaq::lookup::time::format(earlier));
+}
+
+#[tokio::test]
+async fn what_is_noted_of_a_sealed_recorder_is_told_those_alone_who_may_find_it() {
+    let rig = Rig::start().await;
+    let (mut sealed, mut open) = (rig.officer(), rig.officer());
+    rig.record(&mut sealed, 2).await;
+    rig.record(&mut open, 2).await;
+    let inspector = admit(&rig, "inspector", Role::Inspector, "Astana");
+    let made = rig.open(&dispatch("17")).await;
+    let hidden = rig.mark(&sealed, json!({ "category": "insult", "at": at(1) })).await;
+    let shown = rig.mark(&open, json!({ "category": "insult", "at": at(1) })).await;
+    let order =
+        json!({ "recorders": [sealed.id.to_string()], "from": at(0), "to": at(9), "purpose": "17", "reason": "x" });
+    let export: Value = rig.send_json(Method::POST, "/v1/exports", &order, &[]).await.json().await.unwrap();
+    let path = format!("/v1/incidents/{}/notes", made["id"].as_str().unwrap());
+    for body in [
+        json!({ "mark": hidden["id"] }),
+        json!({ "mark": shown["id"] }),
+        json!({ "export": export["id"] }),
+        json!({ "text": "look at this", "mark": hidden["id"] }),
+    ] {
+        assert_eq!(rig.send_json(Method::POST, &path, &body, &[]).await.status(), 201, "{body}");
+    }
+    seal(&rig, &inspector, &sealed).await;
+    let notes = async |token: &str, query: &str| -> Value {
+        let path = format!("{path}{query}");
+        rig.ask_as(token, Method::GET, &path, None, &[]).await.json().await.unwrap()
+    };
+    let operator = admit(&rig, "erlan", Role::Operator, "Astana");
+    let told = notes(&operator, "").await;
+    let (hidden, exported) = (hidden["id"].as_str().unwrap(), export["id"].as_str().unwrap());
+    assert!(!told.to_string().contains(hidden) && !told.to_string().contains(exported), "{told}");
+    let numbers = |told: &Value| -> Vec<u64> {
+        told["notes"].as_array().unwrap().iter().map(|note| note["number"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers(&told), [2, 4]);
+    assert_eq!((&told["notes"][1]["text"], &told["notes"][1]["mark"]), (&json!("look at this"), &Value::Null));
+    // Page by page it is the same, whatever is left out between.
+    let first = notes(&operator, "?limit=1").await;
+    let second = notes(&operator, &format!("?limit=1&cursor={}", first["next"])).await;
+    assert_eq!((numbers(&first), numbers(&second), &second["next"]), (vec![2], vec![4], &Value::Null));
+    let told = notes(&inspector, "").await;
+    assert_eq!(numbers(&told), [1, 2, 3, 4]);
+    assert_eq!((&told["notes"][0]["mark"], &told["notes"][2]["export"]), (&json!(hidden), &json!(exported)));
+}
+
+#[tokio::test]
+async fn a_recorder_that_was_sealed_before_it_was_found_is_announced_to_nobody_else() {
+    let rig = Rig::start().await;
+    let (mut sealed, mut later, mut seen) = (rig.officer(), rig.officer(), rig.officer());
+    let inspector = admit(&rig, "inspector", Role::Inspector, "Astana");
+    for device in [&sealed, &later] {
+        seal(&rig, &inspector, device).await;
+    }
+    rig.send_from(&mut sealed, MARKET, 10).await;
+    let made = rig.open(&dispatch("17")).await;
+    rig.round();
+    rig.send_from(&mut later, MARKET, 20).await;
+    rig.round();
+    let operator = admit(&rig, "erlan", Role::Operator, "Astana");
+    let supervisor = admit(&rig, "berik", Role::Supervisor, "Astana");
+    let auditor = admit(&rig, "aliya", Role::Auditor, "Astana");
+    let events = async |token: &str| {
+        let path = "/v1/events?after=0&kinds=incident&follow=false";
+        let told = rig.ask_as(token, Method::GET, path, None, &[]).await.text().await.unwrap();
+        let data = told.lines().filter_map(|line| line.strip_prefix("data:"));
+        let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
+        events.iter().map(|event| (event["what"].clone(), event["recorder"]["id"].clone())).collect::<Vec<_>>()
+    };
+    let everybody = vec![(json!("opened"), Value::Null), (json!("searched"), Value::Null)];
+    let found = |device: &Device| (json!("found"), json!(device.id.to_string()));
+    for token in [&operator, &supervisor] {
+        assert_eq!(events(token).await, everybody);
+    }
+    assert_eq!(events(&inspector).await, [everybody.clone(), vec![found(&later)]].concat());
+    // One that everybody may find is announced to everybody.
+    rig.send_from(&mut seen, MARKET, 30).await;
+    rig.round();
+    assert_eq!(events(&operator).await, [everybody, vec![found(&seen)]].concat());
+    // Nor does the trail tell how many there are.
+    let trail = async |token: &str| {
+        let path = "/v1/audit?event=incident&limit=1000";
+        let told: Value = rig.ask_as(token, Method::GET, path, None, &[]).await.json().await.unwrap();
+        let entries = told["entries"].as_array().unwrap().clone();
+        let by_server = entries.into_iter().filter(|entry| entry["actor"] == "incident");
+        let mut actions: Vec<String> = by_server.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+        actions.sort_unstable();
+        actions
+    };
+    let id = made["id"].as_str().unwrap();
+    let find = |device: &Device| format!("find {} for {id}", device.id);
+    assert_eq!(trail(&auditor).await, [find(&seen), format!("look for the recorders of {id}")]);
+    let mut all = vec![find(&seen), find(&sealed), find(&later), format!("look for the recorders of {id}")];
+    all.sort_unstable();
+    assert_eq!(trail(TOKEN).await, all);
+}
+
+#[tokio::test]
+async fn what_is_opened_again_is_held_before_anybody_is_told_so() {
+    let rig = Rig::start().await;
+    let device = rig.officer();
+    rig.assign(&device, "1234", 0);
+    let made = rig.open(&dispatch("17")).await;
+    rig.round();
+    for transition in ["dismiss", "close", "reopen"] {
+        assert_eq!(rig.step(&made["id"], transition).await.status(), 200, "{transition}");
+    }
+    // No round was made since.
+    let standing = rig.json("/v1/holds?state=standing").await;
+    let incident = rig.incident(&made["id"]).await;
+    assert_eq!(standing["holds"][0]["id"], incident["recorders"][0]["hold"]);
+    assert!(standing["holds"][0]["id"].is_string() && incident["recorders"][0]["pull"].is_null());
+    rig.round();
+    assert!(rig.incident(&made["id"]).await["recorders"][0]["pull"].is_string(), "it is asked for anew");
+    assert_eq!(rig.json("/v1/holds").await["holds"].as_array().unwrap().len(), 2, "and held once more, not twice");
+}
+
+#[tokio::test]
+async fn a_page_ends_before_it_is_more_than_fits_into_one() {
+    let rig = Rig::start().await;
+    let made = rig.open(&dispatch("0")).await;
+    let record = rig.store.incident(1).unwrap().unwrap();
+    let by = Act { at: BEGIN, by: "account:anna".to_owned(), reason: "again".to_owned() };
+    let (from, to) = (IncidentState::Open, IncidentState::Confirmed);
+    let step = StepRecord { transition: Transition::Confirm, from, to, act: by };
+    for _ in 0..12 {
+        let mut full = record.clone();
+        full.call.reference = String::new();
+        full.history = vec![step.clone(); 1_000];
+        let entry = AuditRecord::new(BEGIN, Event::Incident, "account:anna", "::1", "open".to_owned());
+        rig.store.open_incident(full, entry).unwrap();
+    }
+    for query in ["limit=1000", "limit=1000&matched=false"] {
+        let first = rig.json(&format!("/v1/incidents?{query}")).await;
+        assert_eq!(first["incidents"].as_array().unwrap().len(), 10, "{query}");
+        let rest = rig.json(&format!("/v1/incidents?{query}&cursor={}", first["next"].as_str().unwrap())).await;
+        assert_eq!((rest["incidents"].as_array().unwrap().len(), &rest["next"]), (3, &Value::Null));
+        assert_eq!(rest["incidents"][2]["id"], made["id"]);
+    }
+    assert_eq!(rig.json("/v1/incidents?matched=true").await["incidents"], json!([]));
 }

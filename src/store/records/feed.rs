@@ -86,7 +86,7 @@ pub enum Occurrence {
         department: String,
         /// Where it stands.
         state: IncidentState,
-        /// What was done: `opened`, a transition, `searched` or `noted`.
+        /// What was done: `opened`, a transition, `searched`, `noted`, or `found`, of a recorder.
         what: String,
     },
 }
