@@ -255,6 +255,30 @@ fn what_was_looked_for_is_not_looked_for_again_when_it_is_stepped_on() {
 }
 
 #[test]
+fn the_time_of_the_server_counts_where_it_is_known_how_far_a_device_is_off() {
+    let rig = Rig::new();
+    let (early, late) = (rig.enrol(1), rig.enrol(2));
+    let number = rig.open(100..200);
+    // By its own clock the one is there in time, the other one too late.
+    for (recorder, after, off_s) in [(early, 150, 90), (late, 250, 90)] {
+        rig.commit(vec![link(recorder, 1, after * S, media(), vec![fix(0, MARKET)], off_s * 1_000_000)]);
+    }
+    rig.incidents.round().unwrap();
+    assert_eq!(rig.found(number), [late]);
+}
+
+#[test]
+fn each_incident_has_a_hold_of_its_own() {
+    let rig = Rig::new();
+    let recorder = rig.enrol(1);
+    rig.commit(vec![link(recorder, 1, 0, media(), vec![fix(0, MARKET)], 0)]);
+    let both = [rig.open(0..60), rig.open(0..90)];
+    rig.incidents.round().unwrap();
+    let holds: Vec<_> = rig.store.holds(Some(recorder)).map(|hold| hold.unwrap().incident).collect();
+    assert_eq!(holds, both.map(Some));
+}
+
+#[test]
 fn many_recorders_are_held_with_one_sync() {
     let rig = Rig::new();
     let all: Vec<_> = (1..=20).map(|index| rig.enrol(index)).collect();

@@ -3,7 +3,9 @@
 use aigaq::access::{Grant, Grants, Role};
 use aigaq::fleet::Assignment;
 use aigaq::store::policy::{DAY_US, day_of};
-use aigaq::store::records::{Act, AuditRecord, Event, IncidentState, RecorderKind, StepRecord, Transition};
+use aigaq::store::records::{
+    Act, AuditRecord, Event, IncidentState, RecorderKind, RecorderRecord, StepRecord, Transition,
+};
 use aigaq_proto::Micros;
 use aigaq_proto::link::Fix;
 use bytes::Bytes;
@@ -125,6 +127,8 @@ async fn its_recorders_are_found_by_who_had_them_and_by_where_they_were() {
     let (worn, mut near, mut far) = (rig.officer(), rig.officer(), rig.officer());
     let mut foreign = rig.enrol(RecorderKind::Officer, "Almaty");
     rig.assign(&worn, "1234", 0);
+    // Somebody has another one when it is over.
+    rig.assign(&rig.officer(), "1234", 60);
     rig.send_from(&mut near, MARKET, 10).await;
     rig.send_from(&mut far, FAR, 10).await;
     rig.send_from(&mut foreign, MARKET, 10).await;
@@ -163,6 +167,7 @@ async fn what_is_uploaded_late_joins_and_what_nobody_answers_to_is_a_list() {
     rig.clock.set(BEGIN + 20 * DAY_US);
     rig.send_from(&mut late, MARKET, 30).await;
     rig.send_from(&mut late, MARKET, 400).await;
+    rig.send_from(&mut rig.enrol(RecorderKind::Officer, "Almaty"), MARKET, 30).await;
     rig.round();
     assert_eq!(recorders(&rig.incident(&made["id"]).await), [late.id.to_string()]);
     rig.assign(&worn, " 1234 ", 20);
@@ -352,6 +357,8 @@ async fn another_department_is_told_nothing_anywhere() {
     let close = json!({ "transition": "close", "reason": "x" }).to_string();
     let path = format!("/v1/incidents/{id}/transitions");
     problem(rig.ask_as(&own, Method::POST, &path, Some(&close), &[]).await, 403, "close").await;
+    let path = format!("/v1/incidents/{id}/release");
+    problem(rig.ask_as(&own, Method::POST, &path, None, &[]).await, 403, "release").await;
 }
 
 #[tokio::test]
@@ -361,16 +368,18 @@ async fn a_recorder_that_is_kept_from_someone_does_not_count() {
     rig.assign(&device, "1234", 0);
     let made = rig.open(&dispatch("17")).await;
     rig.round();
+    let mark = rig.mark(&device, json!({ "category": "insult", "at": at(30) })).await;
     let inspector = admit(&rig, "inspector", Role::Inspector, "Astana");
     seal(&rig, &inspector, &device).await;
     let operator = admit(&rig, "erlan", Role::Operator, "Astana");
     let path = format!("/v1/incidents/{}", made["id"].as_str().unwrap());
     let shown: Value = rig.ask_as(&operator, Method::GET, &path, None, &[]).await.json().await.unwrap();
     assert_eq!((&shown["matched"], &shown["recorders"]), (&json!(false), &json!([])));
+    assert_eq!(shown["marks"], json!([]));
     let unmatched = rig.ask_as(&operator, Method::GET, "/v1/incidents?matched=false", None, &[]).await;
     assert_eq!(unmatched.json::<Value>().await.unwrap()["incidents"].as_array().unwrap().len(), 1);
     let shown: Value = rig.ask_as(&inspector, Method::GET, &path, None, &[]).await.json().await.unwrap();
-    assert_eq!(shown["matched"], true);
+    assert_eq!((&shown["matched"], &shown["marks"][0]["id"]), (&json!(true), &mark["id"]));
 }
 
 #[tokio::test]
@@ -511,6 +520,11 @@ async fn a_recorder_that_was_sealed_before_it_was_found_is_announced_to_nobody_e
     rig.send_from(&mut seen, MARKET, 30).await;
     rig.round();
     assert_eq!(events(&operator).await, [everybody, vec![found(&seen)]].concat());
+    // Nor to another department, when the recorder has come there.
+    let record = rig.store.recorder(seen.id).unwrap().unwrap();
+    rig.store.enrol(&RecorderRecord { department: "Almaty".to_owned(), ..record }).unwrap();
+    let elsewhere = admit(&rig, "daniyar", Role::Supervisor, "Almaty");
+    assert_eq!(events(&elsewhere).await, []);
     // Nor does the trail tell how many there are.
     let trail = async |token: &str| {
         let path = "/v1/audit?event=incident&limit=1000";
@@ -523,7 +537,7 @@ async fn a_recorder_that_was_sealed_before_it_was_found_is_announced_to_nobody_e
     };
     let id = made["id"].as_str().unwrap();
     let find = |device: &Device| format!("find {} for {id}", device.id);
-    assert_eq!(trail(&auditor).await, [find(&seen), format!("look for the recorders of {id}")]);
+    assert_eq!(trail(&auditor).await, [format!("look for the recorders of {id}")]);
     let mut all = vec![find(&seen), find(&sealed), find(&later), format!("look for the recorders of {id}")];
     all.sort_unstable();
     assert_eq!(trail(TOKEN).await, all);
@@ -572,4 +586,45 @@ async fn a_page_ends_before_it_is_more_than_fits_into_one() {
         assert_eq!(rest["incidents"][2]["id"], made["id"]);
     }
     assert_eq!(rig.json("/v1/incidents?matched=true").await["incidents"], json!([]));
+}
+
+#[tokio::test]
+async fn whoever_closes_or_releases_does_so_for_the_recorders_alone_that_they_may_release() {
+    let rig = Rig::start().await;
+    let (open, sealed) = (rig.officer(), rig.officer());
+    for device in [&open, &sealed] {
+        rig.assign(device, "1234", 0);
+    }
+    let (first, second) = (rig.open(&dispatch("17")).await, rig.open(&dispatch("18")).await);
+    rig.round();
+    seal(&rig, &admit(&rig, "inspector", Role::Inspector, "Astana"), &sealed).await;
+    let supervisor = admit(&rig, "berik", Role::Supervisor, "Astana");
+    let states = async |of: &Value| -> Vec<(String, String)> {
+        let all = rig.json("/v1/holds").await["holds"].as_array().unwrap().clone();
+        let of_it = all.iter().filter(|hold| hold["incident"] == of["id"]);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let mut states: Vec<_> = of_it.map(|hold| (text(&hold["recorder"]), text(&hold["state"]))).collect();
+        states.sort_unstable();
+        states
+    };
+    let expected = |of_open: &str, of_sealed: &str| {
+        let mut all = vec![(open.id.to_string(), of_open.to_owned()), (sealed.id.to_string(), of_sealed.to_owned())];
+        all.sort_unstable();
+        all
+    };
+    for transition in ["dismiss", "close"] {
+        let path = format!("/v1/incidents/{}/transitions", first["id"].as_str().unwrap());
+        let body = json!({ "transition": transition, "reason": "x" }).to_string();
+        assert_eq!(rig.ask_as(&supervisor, Method::POST, &path, Some(&body), &[]).await.status(), 200);
+    }
+    assert_eq!(states(&first).await, expected("release-asked", "standing"));
+    for transition in ["dismiss", "close"] {
+        assert_eq!(rig.step(&second["id"], transition).await.status(), 200);
+    }
+    assert_eq!(states(&second).await, expected("release-asked", "release-asked"));
+    let path = format!("/v1/incidents/{}/release", second["id"].as_str().unwrap());
+    let done = rig.ask_as(&supervisor, Method::POST, &path, None, &[]).await;
+    assert_eq!(done.json::<Value>().await.unwrap(), json!({ "released": 1 }));
+    assert_eq!(states(&second).await, expected("released", "release-asked"));
+    assert_eq!(states(&first).await, expected("release-asked", "standing"), "each incident has holds of its own");
 }
