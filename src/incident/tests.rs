@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::near::Near;
 use super::*;
+use crate::fleet::Assignment;
 use crate::store::engine::memory::Memory;
 use crate::store::engine::{Engine as _, Family};
 use crate::store::records::{
@@ -268,6 +269,17 @@ fn the_time_of_the_server_counts_where_it_is_known_how_far_a_device_is_off() {
 }
 
 #[test]
+fn of_two_incidents_each_finds_those_who_had_a_recorder_in_its_own_time() {
+    let rig = Rig::new();
+    let recorder = rig.enrol(1);
+    let wanted = Assignment { from: BEGIN + 120 * S, to: None, assignee: "1234".to_owned() };
+    rig.fleet.assign(recorder, &wanted, "account:anna").unwrap();
+    let (before, meanwhile) = (rig.open(0..60), rig.open(100..200));
+    rig.incidents.round().unwrap();
+    assert_eq!((rig.found(before), rig.found(meanwhile)), (vec![], vec![recorder]));
+}
+
+#[test]
 fn each_incident_has_a_hold_of_its_own() {
     let rig = Rig::new();
     let recorder = rig.enrol(1);
@@ -279,7 +291,7 @@ fn each_incident_has_a_hold_of_its_own() {
 }
 
 #[test]
-fn many_recorders_are_held_with_one_sync() {
+fn many_recorders_that_are_found_at_once_are_held_once_each() {
     let rig = Rig::new();
     let all: Vec<_> = (1..=20).map(|index| rig.enrol(index)).collect();
     rig.commit(all.iter().map(|recorder| link(*recorder, 1, 0, media(), vec![fix(0, MARKET)], 0)).collect());

@@ -91,7 +91,8 @@ mod tests {
         }
         assert_eq!(spans.0, [5..6, 10..14, 100..120]);
         spans.add(6..100);
-        assert_eq!(spans.0, [5..120]);
+        spans.add(300..301);
+        assert_eq!(spans.0, [5..120, 300..301]);
     }
 
     #[test]
