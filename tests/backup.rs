@@ -111,6 +111,25 @@ impl Site {
         aigaq(&["restore", &from, "--data", &data, "--keys", &keys, "--master-key", &master])
     }
 
+    /// Destroys the key of the recorder: one asks, another one confirms.
+    fn destroy_key(&self) {
+        let data = self.text("data");
+        let (_, out, _) = aigaq(&["retention", "--data", &data, "--dry-run", "--day", "2200-01-01"]);
+        let day = out.split("last day ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        let recorder = self.identity.id.to_string();
+        let server = self.serve("data").unwrap();
+        self.runtime.block_on(async {
+            let body = serde_json::json!({ "recorder": recorder, "day": day, "reason": "order 17/26" });
+            let asked = reqwest::Client::new().post(format!("http://{}/v1/destructions", server.api));
+            let asked = asked.bearer_auth(server.token()).json(&body).send().await.unwrap();
+            assert_eq!(asked.status(), 202, "{}", asked.text().await.unwrap());
+        });
+        assert!(server.terminate().success());
+        let destroy = ["keys", "destroy", "--data", &data, "--recorder", &recorder, "--day", &day, "--reason", "x"];
+        let (status, out, err) = aigaq(&destroy);
+        assert!(status.success(), "{out}{err}");
+    }
+
     /// Ends the log of a data directory; the key that goes on.
     fn succeed(&self, data: &str) -> LogKey {
         let (status, out, err) = aigaq(&["log", "succeed", "--data", &self.text(data), "--reason", "the disk died"]);
@@ -304,11 +323,41 @@ fn two_backups_in_one_place_share_what_is_the_same_and_each_is_whole_by_itself()
 
     let (status, out, err) = site.backup(&["--keep", "2"]);
     assert!(status.success(), "{out}{err}");
+    // What others have there is not its own: neither older, nor unfinished.
+    let (other, film) = (site.path("backups/2020-01-01T00-00-00.000000Z"), site.path("backups/film.partial"));
+    let mut elsewhere = Site::new();
+    elsewhere.filled(1, 10);
+    copy_tree(&elsewhere.backed_up(), &other);
+    fs::create_dir(&film).unwrap();
     let (status, out, _) = site.backup(&["--keep", "2"]);
     assert!(status.success() && out.contains("removed       1 older"), "{out}");
+    assert!(other.exists() && film.exists());
     let kept = fs::read_dir(site.path("backups")).unwrap();
     let kept = kept.filter(|one| one.as_ref().unwrap().path().is_dir()).count();
-    assert_eq!(kept, 2);
+    assert_eq!(kept, 4);
+}
+
+#[test]
+fn a_file_that_has_gone_bad_in_one_backup_is_named_and_not_in_the_next() {
+    let mut site = Site::new();
+    site.filled(10, 300_000);
+    let first = site.backed_up();
+    let largest = |backup: &Path| {
+        let files = files(&backup.join("store")).into_iter();
+        let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "sst"));
+        files.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+    };
+    let bad = largest(&first);
+    let mut bytes = fs::read(&bad).unwrap();
+    assert!(bytes.len() > 200_000, "its end does not tell it");
+    bytes[100] ^= 1;
+    fs::write(&bad, bytes).unwrap();
+    let (status, out, err) = site.backup(&[]);
+    assert!(status.success() && out.contains(&format!("damaged       {}", bad.display())), "{out}{err}");
+    let (status, said) = check(&["--backup", &site.text("backups")]);
+    assert!(status.success(), "{said}");
+    let (status, out, _) = site.backup(&[]);
+    assert!(status.success() && !out.contains("damaged"), "{out}");
 }
 
 #[test]
@@ -409,30 +458,7 @@ fn a_key_that_is_destroyed_after_the_backup_stays_destroyed_with_it() {
     let mut site = Site::new();
     site.filled(4, 20_000);
     let backup = site.backed_up();
-    let (_, out, _) = aigaq(&["retention", "--data", &site.text("data"), "--dry-run", "--day", "2200-01-01"]);
-    let day = out.split("last day ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
-    let recorder = site.identity.id.to_string();
-    let server = site.serve("data").unwrap();
-    site.runtime.block_on(async {
-        let body = serde_json::json!({ "recorder": recorder, "day": day, "reason": "order 17/26" });
-        let asked = reqwest::Client::new().post(format!("http://{}/v1/destructions", server.api));
-        let asked = asked.bearer_auth(server.token()).json(&body).send().await.unwrap();
-        assert_eq!(asked.status(), 202, "{}", asked.text().await.unwrap());
-    });
-    assert!(server.terminate().success());
-    let (status, out, err) = aigaq(&[
-        "keys",
-        "destroy",
-        "--data",
-        &site.text("data"),
-        "--recorder",
-        &recorder,
-        "--day",
-        &day,
-        "--reason",
-        "x",
-    ]);
-    assert!(status.success(), "{out}{err}");
+    site.destroy_key();
     let (status, out, err) = site.backup(&[]);
     assert!(status.success() && out.contains("1 keys"), "the mirror follows: {out}{err}");
 
@@ -448,6 +474,34 @@ fn a_key_that_is_destroyed_after_the_backup_stays_destroyed_with_it() {
 }
 
 #[test]
+fn a_destroyed_key_does_not_come_back_from_a_mirror_that_has_not_followed() {
+    let mut site = Site::new();
+    site.filled(4, 20_000);
+    let before = site.backed_up();
+    let id = site.identity.id.0;
+    let has_key = |keys: &str| {
+        let days = files(&site.path(keys)).into_iter().filter(|path| path.extension().is_some_and(|end| end == "keys"));
+        days.map(|path| fs::read(path).unwrap()).any(|bytes| bytes.windows(16).any(|window| window == id))
+    };
+    copy_tree(&site.path("mirror"), &site.path("behind"));
+    site.destroy_key();
+    let after = site.backed_up();
+    assert!(!has_key("mirror") && has_key("behind"));
+    // Behind the backup; and told of a destruction that its files have not followed.
+    for (backup, told) in [(&after, "behind/mirror.json"), (&before, "mirror/mirror.json")] {
+        let told = fs::read(site.path(told)).unwrap();
+        fs::write(site.path("behind/mirror.json"), told).unwrap();
+        let (from, to) = (backup.display().to_string(), site.text("restored"));
+        let (keys, master) = (site.text("behind"), site.text("data/keys/master.key"));
+        let (status, out, err) = aigaq(&["restore", &from, "--data", &to, "--keys", &keys, "--master-key", &master]);
+        assert!(status.success(), "{out}{err}");
+        assert!(site.serve("restored").unwrap().terminate().success());
+        assert!(!has_key("restored/keys"), "a key is back that was destroyed");
+        fs::remove_dir_all(site.path("restored")).unwrap();
+    }
+}
+
+#[test]
 fn keys_that_are_gone_or_not_its_own_never_empty_the_mirror() {
     let mut site = Site::new();
     site.filled(3, 20_000);
@@ -457,7 +511,9 @@ fn keys_that_are_gone_or_not_its_own_never_empty_the_mirror() {
     let keys = site.path("data/keys");
     fs::rename(&keys, site.path("aside")).unwrap();
     fs::create_dir(&keys).unwrap();
-    let (status, _, err) = site.backup(&[]);
+    let (status, _, err) = site.backup(&["--keep", "1"]);
+    let whole = fs::read_dir(site.path("backups")).unwrap().filter(|one| one.as_ref().unwrap().path().is_dir());
+    assert_eq!(whole.count(), 2, "older ones go last");
     assert!(!status.success() && err.contains("are not there, and that day is not over"), "{err}");
     assert!(err.contains("is whole, but the mirror"), "{err}");
     assert_eq!(err.lines().count(), 1, "{err}");
@@ -662,10 +718,17 @@ fn a_witnessed_server_that_was_put_back_takes_nothing_in_until_its_log_has_a_suc
     let server = ServerProcess::start_with(&site.path("data"), any, &witness.config).unwrap();
     let links: Vec<Link> = (0..6).map(|_| site.next(&[7; 5_000])).collect();
     let first = site.send(server.quic, &links[..2]);
+    let running = site.backed_up();
+    assert!(server.terminate().success());
     let backup = site.backed_up();
+    let server = ServerProcess::start_with(&site.path("data"), any, &witness.config).unwrap();
     let lost = site.send(server.quic, &links[2..4]);
     witness.has_seen(&site, &server, &old, lost[1].log_index + 1);
     server.kill();
+    // Of a running server the log has always gone on.
+    site.restored(&running, "running");
+    let (status, _, err) = aigaq(&["log", "resume", "--data", &site.text("running"), "--reason", "a guess"]);
+    assert!(!status.success() && err.contains("of a running server"), "{err}");
     site.restored(&backup, "restored");
     let (restored, refused) = (site.path("restored"), |server: ServerProcess, why: &str| {
         assert!(!site.runtime.block_on(site.opens(&server)), "{why}");
@@ -684,6 +747,9 @@ fn a_witnessed_server_that_was_put_back_takes_nothing_in_until_its_log_has_a_suc
 
     let next = site.succeed("restored");
     assert_ne!(next, old);
+    // Of one log that ends in two copies the successors are two logs.
+    let other = site.succeed("running");
+    assert_ne!(other.origin(), next.origin());
     let (status, said) = check(&["--data", restored.to_str().unwrap()]);
     assert!(status.success() && said.contains("successions   1"), "{said}");
     drop(witness);
@@ -713,6 +779,23 @@ fn a_witnessed_server_that_was_put_back_takes_nothing_in_until_its_log_has_a_suc
 }
 
 #[test]
+fn a_succession_of_a_restored_store_that_is_cut_off_before_the_store_knows_ends_the_log_once() {
+    let mut site = Site::new();
+    site.filled(2, 1_000);
+    site.restored(&site.backed_up(), "restored");
+    let store = site.path("store");
+    copy_tree(&site.path("restored/store"), &store);
+    let next = site.succeed("restored");
+    fs::remove_dir_all(site.path("restored/store")).unwrap();
+    fs::rename(store, site.path("restored/store")).unwrap();
+    assert_eq!(site.succeed("restored"), next);
+    assert!(site.serve("restored").unwrap().terminate().success());
+    let (status, said) = check(&["--data", &site.text("restored")]);
+    assert!(status.success() && said.contains("successions   1"), "{said}");
+    assert_ne!(site.succeed("restored"), next, "it was said: another end is another one");
+}
+
+#[test]
 fn a_succession_that_is_cut_off_anywhere_goes_on_and_no_server_starts_in_between() {
     let mut site = Site::new();
     site.filled(3, 1_000);
@@ -728,6 +811,8 @@ fn a_succession_that_is_cut_off_anywhere_goes_on_and_no_server_starts_in_between
     }
     let refused = site.serve("cut").map(|_| ()).unwrap_err();
     assert!(refused.contains("run aigaq log succeed again"), "{refused}");
+    let (status, _, err) = aigaq(&["backup", "--data", cut.to_str().unwrap(), &site.text("none")]);
+    assert!(!status.success() && err.contains("run aigaq log succeed again"), "{err}");
     assert_eq!(site.succeed("cut"), next);
     let server = site.serve("cut").unwrap();
     assert_eq!(site.get(format!("http://{}/v1/log/key", server.api)).trim(), next.as_str());

@@ -5,7 +5,7 @@
 //! directory. What the store learns is in [`crate::store::PutBack`]: sessions end, keys that were destroyed since stay
 //! destroyed, and the audit trail says from which copy it goes on. Accounts and recorders are those of the copy: whoever calls says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use super::set::{self, About, Backup};
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::seal;
-use crate::store::records::{AccountRecord, Act, AuditRecord, Event, RestoreRecord};
+use crate::store::records::{AccountRecord, Act, AuditRecord, Event, RestoreRecord, Standing};
 use crate::store::{self, PutBack, Settings, Store};
 
 /// What may lie in a directory that counts as empty: what the one who restores locked it with.
@@ -97,8 +97,11 @@ pub fn restore(wish: &Wish, clock: &Clock) -> Result<Restored> {
     copy::sync_dir(&wish.to)?;
     clear(&wish.to)?;
     let bytes = copy_all(&backup, &wish.to)?;
-    let keys = put_keys(wish, &backup.about.owner)?;
-    let restored = tell(wish, &backup, bytes, keys, clock)?;
+    let store = Store::open_unkeyed(&wish.to.join(store::DIR), &Settings::default())?;
+    let floor = store.dropped_floor().max(store.keys_floor());
+    let keys = put_keys(wish, &backup.about.owner, floor)?;
+    let restored = tell(&store, &backup, bytes, keys, clock)?;
+    drop(store);
     fs::remove_file(&mark).context(Kind::Internal, format!("cannot remove {}", mark.display()))?;
     copy::sync_dir(&wish.to)?;
     Ok(restored)
@@ -148,44 +151,57 @@ fn private_dir(dir: &Path) -> Result<()> {
     made.context(Kind::Internal, format!("cannot make the directory {}", dir.display()))
 }
 
-/// The keys: what their store said last, and how many days there are.
-fn put_keys(wish: &Wish, owner: &str) -> Result<Option<(seal::Told, u64)>> {
+/// The keys of days from `floor` on: what their store said last, and how many days there are.
+fn put_keys(wish: &Wish, owner: &str, floor: u32) -> Result<Option<(seal::Told, u64)>> {
     let dir = wish.to.join(seal::DIR);
-    let put = wish.keys.as_deref().map(|mirror| seal::put_back(mirror, &dir, owner)).transpose()?;
+    let put = wish.keys.as_deref().map(|mirror| seal::put_back(mirror, &dir, owner, floor)).transpose()?;
     if let Some(master) = &wish.master_key {
         seal::put_master(master, &dir)?;
     }
     Ok(put)
 }
 
-/// Tells the store what it is.
-fn tell(wish: &Wish, backup: &Backup, bytes: u64, keys: Option<(seal::Told, u64)>, clock: &Clock) -> Result<Restored> {
-    let store = Store::open_unkeyed(&wish.to.join(store::DIR), &Settings::default())?;
+/// Tells the store what it is, and closes it.
+fn tell(
+    store: &Store,
+    backup: &Backup,
+    bytes: u64,
+    keys: Option<(seal::Told, u64)>,
+    clock: &Clock,
+) -> Result<Restored> {
     let (about, now) = (backup.about.clone(), clock.now());
     if store.log_size()? < about.log_size {
         let text = format!("the store of the backup {} ends before its log does", backup.dir.display());
         return Err(Error::new(Kind::Damaged, text));
     }
     let (told, key_days) = keys.map_or((None, None), |(told, days)| (Some(told), Some(days)));
-    let known: BTreeSet<_> =
-        store.destructions()?.into_iter().map(|(day, recorder, record)| (day, recorder, record.act.at)).collect();
+    let known = store.destructions()?.into_iter().map(|(day, recorder, record)| ((day, recorder), record.act.at));
+    // Keys of which the mirror had not been told when it followed last: it still has them.
+    let mut behind: BTreeMap<_, _> = known.filter(|_| told.is_some()).collect();
     let mut destroyed = Vec::new();
     for one in told.iter().flat_map(|told| &told.destroyed) {
-        let recorder = one.recorder()?;
-        if !known.contains(&(one.day, recorder, one.at)) {
-            let act = Act { at: one.at, by: one.by.clone(), reason: one.reason.clone() };
-            destroyed.push((one.day, recorder, act));
+        let of = (one.day, one.recorder()?);
+        match behind.get(&of) {
+            Some(at) if *at > one.at => continue,
+            Some(at) if *at == one.at => {}
+            _ => {
+                let act = Act { at: one.at, by: one.by.clone(), reason: one.reason.clone() };
+                destroyed.push((of.0, of.1, act));
+            }
         }
+        behind.remove(&of);
     }
     let text = format!("put back the backup of {}: {} entries of the log", about.taken_at, about.log_size);
     let entry = AuditRecord::new(now, Event::Restore, "command line", "local", text);
     let of = Digest::of(set::lists(&backup.files).0.as_bytes());
     let (taken_at, log_size) = (about.taken_at_us, store.log_size()?);
     let count = destroyed.len() as u64;
+    let standing = if about.stopped { Standing::UnsaidOfStopped } else { Standing::Unsaid };
     let sessions = store.put_back(PutBack {
-        record: RestoreRecord { taken_at, restored_at: now, log_size, is_settled: false },
+        record: RestoreRecord { taken_at, restored_at: now, log_size, standing },
         keys_floor: told.as_ref().map_or(0, |told| told.floor),
         destroyed,
+        come_back: behind.into_keys().collect(),
         entry: AuditRecord { content: Some(of), ..entry },
     })?;
     let accounts: Result<Vec<_>> = store.accounts().filter(|one| !one.as_ref().is_ok_and(|one| one.removed)).collect();

@@ -21,6 +21,8 @@ pub(super) const ABOUT: &str = "backup.toml";
 pub(super) const SUMS: &str = "SHA256SUMS";
 /// The digest of the list.
 pub(super) const SUM_OF_SUMS: &str = "SHA256SUMS.sha256";
+/// What one is called that is being written, before how its name ends.
+pub(super) const NEW: &str = "new";
 /// How the name of one ends that is not whole.
 pub(super) const PARTIAL: &str = ".partial";
 /// Version of the layout.
@@ -183,13 +185,23 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Backups that were never finished, or were about to be removed.
+/// Backups that were never finished, or were about to be removed. What anybody else called so is none of them.
 ///
 /// # Errors
 /// As [`names`].
 pub(super) fn partial(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = entries(dir)?.into_iter().map(|entry| entry.path());
-    Ok(entries.filter(|path| path.to_string_lossy().ends_with(PARTIAL)).collect())
+    let is_left = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str().and_then(|name| name.strip_suffix(PARTIAL)).is_some_and(|name| name == NEW || is_own(name))
+    };
+    Ok(entries(dir)?.iter().filter(|entry| is_left(entry)).map(fs::DirEntry::path).collect())
+}
+
+/// Whether a name is one that a backup is given: its time, as in `2026-01-17T09-14-02.123456Z`.
+pub(super) fn is_own(name: &str) -> bool {
+    let form = b"0000-00-00T00-00-00.000000Z";
+    let fits = |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+    name.len() == form.len() && name.bytes().zip(form).all(fits)
 }
 
 /// The files below a directory by their names in it, in order.

@@ -49,6 +49,8 @@ pub struct Taken {
     pub keys: Option<Mirrored>,
     /// Older backups that were removed.
     pub removed: u64,
+    /// Files of the backup before that are not what was copied into it: here they were copied again.
+    pub damaged: Vec<PathBuf>,
 }
 
 /// A backup that is being written.
@@ -61,12 +63,15 @@ struct Draft<'a> {
     /// Those that were copied, with their lengths.
     copied: BTreeMap<String, u64>,
     bytes: u64,
+    /// Files of the one before that have changed since they were copied.
+    damaged: Vec<PathBuf>,
 }
 
 /// Takes a backup. Durable, and read again, on return. Blocks, for as long as copying takes.
 ///
 /// # Errors
-/// [`Kind::Invalid`] when there are backups of another server in the directory, or its keys are not what the mirror is of;
+/// [`Kind::Invalid`] when there are backups of another server in the directory, its keys are not what the mirror is of, or the end of its
+/// log was cut off, so that no server starts on it;
 /// [`Kind::Busy`] when another backup is being taken or the server goes; [`Kind::Damaged`] when what was written reads as
 /// something else; [`Kind::StorageFull`] without room; those of the store. What was written is no backup then, but where the error
 /// says so: a mirror that cannot follow takes no backup away.
@@ -77,10 +82,7 @@ pub fn take(source: &Source, wanted: &Wanted) -> Result<Taken> {
     let lock = lock.context(Kind::Invalid, unusable())?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .context(Kind::Busy, format!("another backup is being taken into {}", wanted.to.display()))?;
-    for left in set::partial(&wanted.to)? {
-        remove(&left)?;
-    }
-    let owner = log::first_key(source.data())?;
+    let (owner, log_key) = (log::first_key(source.data())?, log::current_key(source.data())?);
     let before = match Backup::find(&wanted.to) {
         Ok(before) if before.about.owner == owner => Some(before),
         Ok(_) => {
@@ -93,6 +95,9 @@ pub fn take(source: &Source, wanted: &Wanted) -> Result<Taken> {
             None
         }
     };
+    for left in set::partial(&wanted.to)? {
+        remove(&left)?;
+    }
     let data = source.data().to_owned();
     let mut draft = Draft {
         dir: draft_dir(&wanted.to)?,
@@ -101,19 +106,19 @@ pub fn take(source: &Source, wanted: &Wanted) -> Result<Taken> {
         files: BTreeMap::new(),
         copied: BTreeMap::new(),
         bytes: 0,
+        damaged: Vec::new(),
     };
     // What lies beside the store is read first, so that none of it knows of more than the store does.
     draft.beside(&data, wanted.config.as_deref())?;
     let shown = source.snapshot(&wanted.to)?;
     draft.store(&shown.dir)?;
-    let log_key = log::Identity::load(&data)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
     let about = About {
         format: set::FORMAT,
         taken_at: rfc3339(shown.at),
         taken_at_us: shown.at,
         release: env!("CARGO_PKG_VERSION").to_owned(),
         owner,
-        log_key: log_key.key().as_str().to_owned(),
+        log_key: log_key.as_str().to_owned(),
         log_size: shown.log_size,
         stopped: source.is_stopped(),
     };
@@ -124,26 +129,37 @@ pub fn take(source: &Source, wanted: &Wanted) -> Result<Taken> {
     let name = about.taken_at.replace(':', "-");
     let dir = wanted.to.join(&name);
     fs::rename(&draft.dir, &dir).context(Kind::Internal, format!("cannot name the backup {}", dir.display()))?;
-    copy::sync_dir(&wanted.to)?;
-    let mirrored = wanted.keys.as_deref().map(|mirror| seal::mirror(&data.join(seal::DIR), mirror, || source.keys()));
-    source.done(files, bytes)?;
-    let mut removed = 0;
-    if let Some(keep) = wanted.keep {
-        let names = set::names(&wanted.to)?;
-        for old in names.iter().take(names.len().saturating_sub(keep.max(1))).filter(|old| **old != name) {
-            let old = wanted.to.join(old);
-            let going = PathBuf::from(format!("{}{}", old.display(), set::PARTIAL));
-            fs::rename(&old, &going).context(Kind::Internal, format!("cannot remove {}", old.display()))?;
-            remove(&going)?;
-            removed += 1;
-        }
-    }
-    let unmirrored = |error: Error| {
-        let text = format!("the backup {} is whole, but the mirror of the keys is not brought up to it", dir.display());
-        Error::new(error.kind(), text).because(error)
+    let behind = |what: &'static str| {
+        let text = format!("the backup {} is whole, but {what}", dir.display());
+        move |error: Error| Error::new(error.kind(), text).because(error)
     };
-    let keys = mirrored.transpose().map_err(unmirrored)?;
-    Ok(Taken { dir, files, bytes, copied, copied_bytes, log_size: about.log_size, keys, removed })
+    copy::sync_dir(&wanted.to).map_err(behind("its name may go with a loss of power"))?;
+    let mirrored = wanted.keys.as_deref().map(|mirror| seal::mirror(&data.join(seal::DIR), mirror, || source.keys()));
+    let noted = source.done(files, bytes);
+    let keys = mirrored.transpose().map_err(behind("the mirror of the keys is not brought up to it"))?;
+    noted.map_err(behind("the audit trail does not say so"))?;
+    let removed = wanted.keep.map_or(Ok(0), |keep| prune(&wanted.to, &about.owner, &name, keep));
+    let removed = removed.map_err(behind("older ones are not removed"))?;
+    let (log_size, damaged) = (about.log_size, draft.damaged);
+    Ok(Taken { dir, files, bytes, copied, copied_bytes, log_size, keys, removed, damaged })
+}
+
+/// Removes the oldest backups of this store until `keep` are left, never the one that is called `newest`; how many. What another store
+/// has there stays, and so does what cannot be told.
+fn prune(to: &Path, owner: &str, newest: &str, keep: usize) -> Result<u64> {
+    let mut own = set::names(to)?;
+    own.retain(|name| {
+        set::is_own(name) && Backup::open(&to.join(name)).is_ok_and(|backup| backup.about.owner == owner)
+    });
+    let mut removed = 0;
+    for old in own.iter().take(own.len().saturating_sub(keep.max(1))).filter(|old| *old != newest) {
+        let old = to.join(old);
+        let going = PathBuf::from(format!("{}{}", old.display(), set::PARTIAL));
+        fs::rename(&old, &going).context(Kind::Internal, format!("cannot remove {}", old.display()))?;
+        remove(&going)?;
+        removed += 1;
+    }
+    Ok(removed)
 }
 
 impl Draft<'_> {
@@ -202,16 +218,32 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Links a file of the backup before, if it has the same; whether it has.
+    /// Links a file of the backup before, if it has the same; whether it has. What is linked was read to its end first: damage to it would
+    /// be in every backup from then on.
     fn link(&mut self, from: &Path, name: &str) -> Result<bool> {
         let Some(before) = &self.before else { return Ok(false) };
         let Some(digest) = before.files.get(name).copied() else { return Ok(false) };
         let there = before.dir.join(name);
-        // A file system without links, or with as many as it bears, gets a copy.
-        if !copy::is_same(from, &there) || fs::hard_link(&there, self.dir.join(name)).is_err() {
+        if !copy::is_same(from, &there) {
             return Ok(false);
         }
-        let length = fs::metadata(&there).context(Kind::Internal, format!("cannot read {}", there.display()))?.len();
+        let length = match copy::read(&there, &mut self.pace) {
+            Ok((found, length)) if found == digest => length,
+            // The server has gone.
+            Err(error) if error.kind() == Kind::Busy => return Err(error),
+            _ => {
+                tracing::warn!(
+                    damaged = %there.display(), whole = %from.display(),
+                    "a file of the backup before is not what was copied: it is copied again"
+                );
+                self.damaged.push(there);
+                return Ok(false);
+            }
+        };
+        // A file system without links, or with as many as it bears, gets a copy.
+        if fs::hard_link(&there, self.dir.join(name)).is_err() {
+            return Ok(false);
+        }
         self.files.insert(name.to_owned(), digest);
         self.bytes += length;
         Ok(true)
@@ -269,7 +301,7 @@ impl Draft<'_> {
 
 /// A directory for a backup that is not whole yet. There is one at a time.
 fn draft_dir(to: &Path) -> Result<PathBuf> {
-    let dir = to.join(format!("new{}", set::PARTIAL));
+    let dir = to.join(format!("{}{}", set::NEW, set::PARTIAL));
     private_dir(&dir)?;
     Ok(dir)
 }

@@ -16,7 +16,8 @@ const MIB: u64 = 1 << 20;
 /// Copy a data directory to DIR: at any time, also while the server runs and takes footage in.
 ///
 /// A backup is a directory of its own in DIR, whole by itself; what the one before has already of
-/// the store is linked and not copied. It is synced and was read again before this says so, and
+/// the store is linked and not copied, after it was read again: what does not hold there is copied
+/// anew, and named. All of it was read and is synced before this says so, and
 /// `sha256sum -c SHA256SUMS` in it is a check without this program.
 ///
 /// The keys of footage are not in it, so that a key that is destroyed is gone from every backup
@@ -51,7 +52,7 @@ pub(super) struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// When no backup was taken; what was written is none then.
+/// When no backup was taken, or what follows one could not be done; then the error says that it is whole.
 pub(super) fn run(args: Args) -> Result<()> {
     let Args { to, data, keys, rate, keep, config } = args;
     if !Store::exists(&data.join(store::DIR)) {
@@ -67,11 +68,14 @@ pub(super) fn run(args: Args) -> Result<()> {
             take(&Source::stopped(&data, Clock::system())?, &wanted)?
         }
     };
-    let Taken { dir, files, bytes, copied, copied_bytes, log_size, keys, removed } = taken;
+    let Taken { dir, files, bytes, copied, copied_bytes, log_size, keys, removed, damaged } = taken;
     output::line(&format!("backup        {}", dir.display()))?;
     output::line(&format!("files         {files}, {bytes} bytes"))?;
     output::line(&format!("copied        {copied}, {copied_bytes} bytes, read again"))?;
     output::line(&format!("log           {log_size} entries"))?;
+    for file in damaged {
+        output::line(&format!("damaged       {} is not what was copied; here it was copied again", file.display()))?;
+    }
     if removed > 0 {
         output::line(&format!("removed       {removed} older backups"))?;
     }

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::lookup::time;
 use crate::server::DataDir;
-use crate::store::records::{AuditRecord, Event};
+use crate::store::records::{AuditRecord, Event, Standing};
 use crate::store::{self, Settings, Store};
 
 /// Say how the log goes on after a restore: by a successor, or as it is; with no server running.
@@ -38,7 +38,8 @@ enum What {
     /// Let the log of a restored store go on under its key, because nothing came after the backup.
     ///
     /// Only true of a backup that was taken of a server that had stopped, and that was not started
-    /// again. If it is not true, witnesses and recorders find out, and the log is contradicted.
+    /// again; refused for one that was taken of a running server, whose log has always gone on. If
+    /// it is not true, witnesses and recorders find out, and the log is contradicted.
     #[command(verbatim_doc_comment)]
     Resume(Place),
 }
@@ -97,10 +98,14 @@ fn succeed(place: &Place) -> Result<()> {
 
 fn resume(place: &Place) -> Result<()> {
     let (_lock, store) = open(place)?;
-    let restored = store.restored()?.filter(|restored| !restored.is_settled);
+    let restored = store.restored()?.filter(|restored| !restored.is_settled());
     let restored = restored.ok_or_else(|| {
         Error::new(Kind::Invalid, format!("{} is not waiting to be told how its log goes on", place.data.display()))
     })?;
+    if restored.standing != Standing::UnsaidOfStopped {
+        let text = "the backup was taken of a running server, whose log has signed more since: run aigaq log succeed";
+        return Err(Error::new(Kind::Invalid, text));
+    }
     let text = format!("let the log go on after {} entries: nothing came after the backup", restored.log_size);
     store.settle_restored(&entry(text, &place.reason))?;
     store.close()?;

@@ -29,7 +29,7 @@ pub use metrics::{Metrics, StampMetrics};
 pub use reader::{Reader, Tree};
 pub use stamped::{Stamp, Stamped};
 pub use stamps::{Settings as StampSettings, Stamps};
-pub use succession::{first_key, succeed};
+pub use succession::{current_key, first_key, succeed};
 pub use tree::{Log, Settled, Staged};
 pub use witnessed::Witnessed;
 

@@ -13,6 +13,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use aigaq_proto::Micros;
 use aigaq_proto::receipt::LogKey;
 use aigaq_proto::succession::{self, Succession};
 
@@ -27,6 +28,8 @@ const FILE: &str = "succession";
 const RETIRED: &str = "retired";
 /// The key of the successor, until it takes its place.
 const NEXT: &str = "log.key.next";
+/// Longest reason, bytes, so that some thirty ends fit into what a recorder is sent.
+const REASON_BYTES_MAX: usize = 512;
 /// What is left beside the store by a log: files, and one directory of files.
 const LEFT: [&str; 2] = ["checkpoint", "cosigned"];
 const STAMPS: &str = "timestamps";
@@ -73,34 +76,68 @@ pub(super) fn check_key(dir: &Path, key: &LogKey) -> Result<String> {
     Ok(notes)
 }
 
-/// Ends the log of the store in the data directory `dir` and begins its successor; with one that was cut off, goes on. The statement, and
-/// whether it is a new one. Blocks.
+/// The key of the log in the data directory `dir`, which its statements lead to.
 ///
 /// # Errors
-/// [`Kind::Invalid`] for a reason that is none, [`Kind::NotFound`] without a key, [`Kind::Damaged`] when the log does not hold,
+/// [`Kind::NotFound`] when there is none, and as [`check_key`].
+pub fn current_key(dir: &Path) -> Result<LogKey> {
+    let identity = Identity::load(dir)?;
+    let missing = || Error::new(Kind::NotFound, format!("there is no log.key in {}", dir.display()));
+    let key = identity.ok_or_else(missing)?.key();
+    check_key(dir, &key)?;
+    Ok(key)
+}
+
+/// Ends the log of the store in the data directory `dir` and begins its successor; with one that was cut off, goes on, also where nothing
+/// but the store's word is missing. The statement, and whether it is a new one. Blocks.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a reason that is none or too long, or after more ends than a recorder can be told of, [`Kind::NotFound`] without a key, [`Kind::Damaged`] when the log does not hold,
 /// [`Kind::Internal`] when the disk does not obey.
 pub fn succeed(dir: &Path, store: &Store, reason: &str, at: &str) -> Result<(Succession, bool)> {
     let identity = Identity::load(dir)?.ok_or_else(|| Error::new(Kind::NotFound, "there is no log.key"))?;
     let (notes, statements) = read(dir)?;
-    if let Some(cut_off) = statements.into_iter().next_back().filter(|newest| newest.next != identity.key()) {
+    if let Some(cut_off) = statements.last().filter(|newest| newest.next != identity.key()).cloned() {
         finish(dir, &cut_off)?;
         return Ok((cut_off, false));
     }
     if reason.trim().is_empty() {
         return Err(Error::new(Kind::Invalid, "a reason is missing"));
     }
+    if reason.len() > REASON_BYTES_MAX {
+        return Err(Error::new(Kind::Invalid, format!("a reason has at most {REASON_BYTES_MAX} bytes")));
+    }
     let reader = Reader::new(store.clone(), identity.clone());
     let (old, size) = (identity.key(), reader.size()?);
-    let origin = format!("{}/after-{size}", base_of(old.origin()));
-    let (text, next) = identity::make(&origin)?;
-    put_secret(dir, &text)?;
+    if let Some(unsettled) = store.restored()?.filter(|restored| !restored.is_settled()) {
+        let is_of_this = |newest: &Succession| newest.size == size && is_since(&newest.at, unsettled.restored_at);
+        if let Some(said) = statements.last().filter(|newest| is_of_this(newest)).cloned() {
+            return Ok((said, false));
+        }
+    }
+    let (text, next) = identity::make(&successor_of(&old, size))?;
     let (root, at, reason) = (reader.root(size)?, at.to_owned(), reason.trim().to_owned());
-    let statement = Succession { old, size, root, next, at, reason };
-    let note = identity.end(&statement)?;
+    let note = identity.end(&Succession { old, size, root, next, at, reason })?;
     let statement = Succession::open(&note).context(Kind::Internal, "the statement does not read as it was written")?;
-    write_durable(&dir.join(FILE), &dir.join(format!("{FILE}.new")), format!("{notes}{note}").as_bytes())?;
+    // Nobody could start on statements that do not read, and the old key would be gone.
+    let notes = format!("{notes}{note}");
+    succession::read(&notes).context(Kind::Invalid, "the log has ended too often for another successor")?;
+    put_secret(dir, &text)?;
+    write_durable(&dir.join(FILE), &dir.join(format!("{FILE}.new")), notes.as_bytes())?;
     finish(dir, &statement)?;
     Ok((statement, true))
+}
+
+/// An origin that no other log has: of one that ends twice, in two copies, the successors are two logs.
+fn successor_of(old: &LogKey, size: u64) -> String {
+    use rand_core::{OsRng, RngCore as _};
+    format!("{}/after-{size}-{:08x}", base_of(old.origin()), OsRng.next_u32())
+}
+
+/// Whether a time of a statement, RFC 3339, is not before another one.
+fn is_since(at: &str, since: Micros) -> bool {
+    let at = at.parse::<jiff::Timestamp>().ok().and_then(|at| Micros::try_from(at.as_microsecond()).ok());
+    at.is_some_and(|at| at >= since)
 }
 
 /// What an origin was before any end.

@@ -290,3 +290,26 @@ fn every_tree_is_shown_to_continue_every_smaller_one_and_no_other_proof_does() {
         }
     }
 }
+
+#[test]
+fn a_log_that_has_ended_too_often_for_another_successor_keeps_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::with_engine(Arc::new(Memory::default())).unwrap();
+    Identity::load_or_create(dir.path()).unwrap();
+    let reason = "x".repeat(512);
+    let at = "2026-01-17T09:14:02.000000Z";
+    let too_long = super::succeed(dir.path(), &store, &format!("{reason}x"), at).unwrap_err();
+    assert_eq!(too_long.kind(), Kind::Invalid);
+    let mut ends = 0;
+    let error = loop {
+        match super::succeed(dir.path(), &store, &reason, at) {
+            Ok(_) => ends += 1,
+            Err(error) => break error,
+        }
+        assert!(ends < 100, "there is no end");
+    };
+    assert!(ends >= 20 && error.to_string().contains("ended too often"), "{ends}: {error}");
+    assert_eq!(error.kind(), Kind::Invalid);
+    Identity::load_or_create(dir.path()).unwrap();
+    assert!(!dir.path().join("log.key.next").exists());
+}

@@ -59,7 +59,7 @@ impl Log {
         let succession = notes.into();
         let log = Self { store, identity, sidecar: dir.map(Sidecar::new), edge, witnessed, stamped, succession };
         if let Some(dir) = dir {
-            if let Some(unsettled) = log.store.restored()?.filter(|restored| !restored.is_settled) {
+            if let Some(unsettled) = log.store.restored()?.filter(|restored| !restored.is_settled()) {
                 let text = unsettled_text(unsettled.log_size);
                 tracing::error!("{}", refusal(&text));
                 log.witnessed.contradict(&text);

@@ -28,6 +28,8 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// What says whose keys these are.
 const ABOUT: &str = "mirror.json";
+/// Held by the run that changes the mirror, shared by whoever reads it.
+const LOCK: &str = "lock";
 const FORMAT: u32 = 1;
 /// Longest files that are read, bytes: a day of a million recorders, and as many destructions.
 const KEYS_BYTES_MAX: u64 = 128 << 20;
@@ -91,7 +93,7 @@ struct About {
 pub fn mirror(from: &Path, to: &Path, ask: impl FnOnce() -> Result<Told>) -> Result<Mirrored> {
     let unusable = || format!("cannot use the mirror {}", to.display());
     DirBuilder::new().recursive(true).mode(0o700).create(to).context(Kind::Invalid, unusable())?;
-    let lock = File::options().create(true).append(true).open(to.join("lock")).context(Kind::Invalid, unusable())?;
+    let lock = File::options().create(true).append(true).open(to.join(LOCK)).context(Kind::Invalid, unusable())?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .context(Kind::Busy, format!("another run is at the mirror {}", to.display()))?;
     file::sweep(to).context(Kind::Internal, unusable())?;
@@ -142,13 +144,14 @@ pub fn mirror(from: &Path, to: &Path, ask: impl FnOnce() -> Result<Told>) -> Res
     Ok(done)
 }
 
-/// Puts the keys of a mirror into the directory `to`, which is made: without what is destroyed. Returns what the store said last, and how
-/// many days there are. Blocks.
+/// Puts the keys of a mirror into the directory `to`, which is made: without what is destroyed, and of days from `floor` on alone, because
+/// a mirror that has not followed still has those before. Returns what the store said last, and how many days there are. Blocks.
 ///
 /// # Errors
-/// [`Kind::Invalid`] if `mirror` is no mirror or that of another store than `owner`, [`Kind::Damaged`] when a file does not hold,
+/// [`Kind::Busy`] while the mirror is brought up to its keys, [`Kind::Invalid`] if `mirror` is no mirror or that of another store than `owner`, [`Kind::Damaged`] when a file does not hold,
 /// [`Kind::Internal`] when the disk does not obey.
-pub fn put_back(mirror: &Path, to: &Path, owner: &str) -> Result<(Told, u64)> {
+pub fn put_back(mirror: &Path, to: &Path, owner: &str, floor: u32) -> Result<(Told, u64)> {
+    let _lock = reading(mirror)?;
     let about = read_about(mirror)?;
     let about = about.ok_or_else(|| Error::new(Kind::Invalid, format!("{} is no mirror of keys", mirror.display())))?;
     if about.told.owner != owner {
@@ -158,7 +161,7 @@ pub fn put_back(mirror: &Path, to: &Path, owner: &str) -> Result<(Told, u64)> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(to);
     made.context(Kind::Internal, format!("cannot make the directory {}", to.display()))?;
     let mut days = 0;
-    for (day, mut keys) in read_all(mirror)?.into_iter().filter(|(day, _)| *day >= about.told.floor) {
+    for (day, mut keys) in read_all(mirror)?.into_iter().filter(|(day, _)| *day >= about.told.floor.max(floor)) {
         for slot in keys.slots.iter_mut().filter(|slot| about.pending.contains(&(day, slot.ordinal))) {
             *slot = Slot::void(slot.ordinal);
         }
@@ -185,6 +188,21 @@ pub fn put_master(from: &Path, dir: &Path) -> Result<()> {
     read.context(Kind::Invalid, format!("cannot read the master key {}", from.display()))?;
     let to = master::path(dir, &Settings::default());
     file::put(&to, &bytes).context(Kind::Internal, format!("cannot write {}", to.display()))
+}
+
+/// Keeps whoever would change the mirror away while it is read. A copy of it, on media that cannot be written, may be without a lock.
+fn reading(mirror: &Path) -> Result<Option<File>> {
+    let failed = || format!("cannot lock the mirror {}", mirror.display());
+    let lock = match File::open(mirror.join(LOCK)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.context(Kind::Internal, failed())?,
+    };
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::new(Kind::Busy, format!("another run is at the mirror {}", mirror.display())))
+        }
+        locked => locked.context(Kind::Internal, failed()).map(|()| Some(lock)),
+    }
 }
 
 /// Every day's file of a directory: as it is on the disk, and not only in memory. One that went while it was looked for is not there.

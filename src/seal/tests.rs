@@ -368,15 +368,15 @@ fn the_mirror_follows_what_is_made_destroyed_exchanged_and_over() {
     assert!(!file::path(&mirror, DAY - 1).exists());
 
     let back = home.path().join("back");
-    let (told, days) = super::put_back(&mirror, &back, "log").unwrap();
+    let (told, days) = super::put_back(&mirror, &back, "log", 0).unwrap();
     assert_eq!((told.floor, told.destroyed.len(), days), (DAY, 1, 1));
     super::put_master(&keys.join("master.key"), &back).unwrap();
     let ring = open(&back);
     for (of, sealed) in &kept {
         assert_eq!(opens(&ring, *of, sealed).unwrap(), *of != recorder(2));
     }
-    assert!(super::put_back(&mirror, &back, "another").is_err());
-    assert!(super::put_back(&keys, &back, "log").is_err());
+    assert!(super::put_back(&mirror, &back, "another", 0).is_err());
+    assert!(super::put_back(&keys, &back, "log", 0).is_err());
 }
 
 #[test]
@@ -428,9 +428,26 @@ fn what_the_mirror_was_about_to_destroy_when_it_was_cut_off_is_not_put_back() {
     assert_ne!(pending, about);
     fs::write(mirror.join("mirror.json"), pending).unwrap();
     let back = home.path().join("back");
-    super::put_back(&mirror, &back, "log").unwrap();
+    super::put_back(&mirror, &back, "log", 0).unwrap();
     super::put_master(&keys.join("master.key"), &back).unwrap();
     assert_eq!(fs::read(file::path(&mirror, DAY)).unwrap(), before, "the mirror itself is not touched");
     let ring = open(&back);
     assert_eq!(kept.iter().filter(|(of, sealed)| opens(&ring, *of, sealed).unwrap()).count(), 1);
+}
+
+#[test]
+fn a_mirror_is_not_read_while_it_is_changed_and_days_that_are_over_are_not_put_back_of_one_that_is_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let (keys, mirror, back) = (home.path().join("keys"), home.path().join("mirror"), home.path().join("back"));
+    let ring = open(&keys);
+    sealed(&ring, 1..=2);
+    ring.keys(&BTreeSet::from([(DAY - 1, recorder(1))])).unwrap();
+    super::mirror(&keys, &mirror, || {
+        assert_eq!(super::put_back(&mirror, &back, "log", 0).unwrap_err().kind(), Kind::Busy);
+        Ok(told(0, &[]))
+    })
+    .unwrap();
+    fs::remove_file(mirror.join("lock")).unwrap();
+    assert_eq!(super::put_back(&mirror, &back, "log", DAY).unwrap().1, 1);
+    assert!(!file::path(&back, DAY - 1).exists() && file::path(&back, DAY).exists());
 }

@@ -14,7 +14,7 @@ use aigaq_proto::{Micros, RecorderId};
 
 use super::engine::rocks::Rocks;
 use super::engine::{Batch, Engine as _, Family};
-use super::records::{self, Act, AuditRecord, DestructionRecord, ExpiryRecord, RestoreRecord, SessionRecord};
+use super::records::{self, Act, AuditRecord, DestructionRecord, ExpiryRecord, RestoreRecord, SessionRecord, Standing};
 use super::{ExpiryEntry, Settings, Store, keys, sealed};
 use crate::error::{Error, Kind, Result};
 
@@ -45,6 +45,8 @@ pub struct PutBack {
     pub keys_floor: u32,
     /// Keys of later days that were destroyed since.
     pub destroyed: Vec<(u32, RecorderId, Act)>,
+    /// Keys that this store knows to be destroyed and that may have come back beside it: they are destroyed again.
+    pub come_back: Vec<(u32, RecorderId)>,
     /// What the audit trail says.
     pub entry: AuditRecord,
 }
@@ -131,7 +133,7 @@ impl Store {
     pub fn settle_restored(&self, entry: &AuditRecord) -> Result<()> {
         let mut batch = Batch::default();
         if let Some(restored) = self.restored()? {
-            let settled = RestoreRecord { is_settled: true, ..restored };
+            let settled = RestoreRecord { standing: Standing::Settled, ..restored };
             batch.put(Family::Meta, keys::META_RESTORED, records::encode(&settled)?);
         }
         self.audit_with(std::slice::from_ref(entry), batch)
@@ -142,7 +144,7 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`].
     pub fn put_back(&self, what: PutBack) -> Result<usize> {
-        let PutBack { record, keys_floor, destroyed, entry } = what;
+        let PutBack { record, keys_floor, destroyed, come_back, entry } = what;
         let mut batch = Batch::default();
         batch.put(Family::Meta, keys::META_RESTORED, records::encode(&record)?);
         let keys_floor = keys_floor.max(self.keys_floor());
@@ -169,9 +171,16 @@ impl Store {
             let before = newest.saturating_add(1).max(self.deleted_before(recorder)?);
             batch.put(Family::Deleted, keys::recorder(recorder), records::encode(&before)?);
         }
+        // The next opening finishes them, before the first commit: what lies beside the store may be older than what is said of it.
         for (day, recorder, act) in &destroyed {
-            let record = DestructionRecord { act: act.clone(), before_commit, done: true };
+            let record = DestructionRecord { act: act.clone(), before_commit, done: false };
             batch.put(Family::Destroyed, keys::destroyed(*day, *recorder), records::encode(&record)?);
+        }
+        for (day, recorder) in &come_back {
+            if let Some(record) = self.destruction(*day, *recorder)? {
+                let again = DestructionRecord { done: false, ..record };
+                batch.put(Family::Destroyed, keys::destroyed(*day, *recorder), records::encode(&again)?);
+            }
         }
         let mut ended = 0;
         for session in self.sessions() {

@@ -28,7 +28,7 @@ use crate::error::{Context, Error, Kind, Result};
 pub use access::{AccountRecord, Class, ClassRecord, Grant, Role, Secret, SessionRecord};
 pub use answer::AnswerRecord;
 pub use audit::{AuditRecord, Event, LeafRecord};
-pub use copied::RestoreRecord;
+pub use copied::{RestoreRecord, Standing};
 pub use feed::{FeedRecord, Occurrence};
 pub use field::{
     AnnouncementRecord, AssignmentRecord, AssignmentRevision, LossRecord, ProgressRecord, RequestRecord, RequestState,
