@@ -32,7 +32,7 @@ FIXES_MAX, DURATION_US_MAX, FIX_OFFSET_MS_MAX = 128, 300_000_000, 300_000
 LATITUDE_E7_MAX, LONGITUDE_E7_MAX, COURSE_CDEG_MAX = 900_000_000, 1_800_000_000, 35_999
 CODECS_BYTES_MAX, CATEGORY_BYTES_MAX, TEXT_BYTES_MAX = 128, 64, 512
 SEQUENCE_MAX = TIME_US_MAX = 2**53 - 1
-PROOF_HASHES_MAX, CHECKPOINT_BYTES_MAX = 64, 4_096
+PROOF_HASHES_MAX, CHECKPOINT_BYTES_MAX, SUCCESSION_BYTES_MAX = 64, 4_096, 32_768
 
 FORMAT = "aigaq-bundle/1"
 UNNAMED = {"manifest.json", "SHA256SUMS", "manifest.sig"}
@@ -476,6 +476,29 @@ def split_note(note):
     return text + "\n", lines
 
 
+END = re.compile(
+    "aigaq succession v1\nends (.+)\nentries (0|[1-9][0-9]{0,19})\nroot ([0-9a-f]{64})\nnext (.+)\nat (.*)\nreason (.*)\n"
+)
+
+
+def ends(notes):
+    """The ends of a log (SPEC.md section 10.3), oldest first: each signed by the key which it ends, the `next` of the one before."""
+    need(len(notes.encode()) <= SUCCESSION_BYTES_MAX, "the statements are too long")
+    found = []
+    for note in re.split("(?<=\n)(?=aigaq succession v1\n)", notes):
+        match = END.fullmatch(split_note(note)[0])
+        need(match, "it is no end of a log")
+        end = {"ends": match[1], "entries": int(match[2]), "root": bytes.fromhex(match[3]), "next": match[4]}
+        end |= {"at": match[5], "reason": match[6]}
+        need(end["entries"] < 2**64 and end["reason"] == " ".join(end["reason"].split()), "it is spelled otherwise")
+        NoteKey(end["next"], 1)
+        need(NoteKey(end["ends"], 1).signs(note), "the log that ends did not sign it")
+        if found:
+            need(found[-1]["next"] == end["ends"] and found[-1]["entries"] <= end["entries"], "an end of another log")
+        found.append(end)
+    return found
+
+
 # --- What stands beside a header, member by member: what is not known is passed over ---------------------------------------
 
 
@@ -846,7 +869,9 @@ class Bundle:
         told = self.whole("log/key.txt", SMALL_BYTES_MAX).decode(errors="replace").strip()
         if told != self.told["log"]:
             self.fault("log/key.txt", "contradicts")
-        if self.trust and self.told["log"] not in self.trust.logs:
+        self.ended = self.ends()
+        logs = [self.told["log"], *(end["ends"] for end in self.ended)]
+        if self.trust and not any(log in self.trust.logs for log in logs):
             self.fault("log/key.txt", "not-trusted")
         text = self.whole("log/checkpoint", SMALL_BYTES_MAX).decode(errors="replace")
         self.log, self.tree, self.witnessed, keys = None, None, True, []
@@ -869,6 +894,10 @@ class Bundle:
                 if blank and opened(keys, copy):
                     self.tree, text = opened(keys, copy), copy
                     break
+        if self.tree and self.ended:
+            (size, root), end = self.tree, self.ended[-1]
+            if end["entries"] > size or (end["entries"] == size and end["root"] != root):
+                self.fault("log/succession", "contradicts")
         if self.trust:
             count = 0
             for witness in self.trust.witnesses:
@@ -877,6 +906,18 @@ class Bundle:
                 except Wrong:
                     pass
             self.witnessed = count >= self.trust.quorum
+
+    def ends(self):
+        """The logs that ended before this one; none where what says so does not hold, or leads elsewhere."""
+        if "log/succession" not in self.source.files:
+            return []
+        try:
+            found = ends(self.whole("log/succession", SMALL_BYTES_MAX).decode(errors="replace"))
+            need(found[-1]["next"] == self.told["log"], "it leads elsewhere")
+            return found
+        except (Wrong, ValueError):
+            self.fault("log/succession", "bad-signature")
+            return []
 
     def stamps(self):
         """The checkpoints of time stamps, and that the log continues them. Tokens are for `openssl ts`: they weigh nothing."""
@@ -1518,6 +1559,8 @@ def main():
         print(json.dumps({"verdict": verdict, "recorders": recorders, "files": sorted(bundle.faults)}))
     else:
         print(verdict)
+        for end in bundle.ended:
+            print(f"the log {end['ends']} ended at {end['at']} with {end['entries']} entries, and this one goes on: {end['reason']}")
         for id_, one in bundle.recorders.items():
             print(f"{id_}: {one.verdict()}, {one.links} links")
             for what, sequence in one.findings:

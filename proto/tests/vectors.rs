@@ -6,7 +6,7 @@
 mod golden;
 
 use aigaq_proto::frame::{Control, decode_link_prefix};
-use aigaq_proto::{Digest, LinkHeader, link, receipt};
+use aigaq_proto::{Digest, LinkHeader, link, receipt, succession};
 use golden::{hex, keys, links, receipts, refused, unhex};
 use serde_json::Value;
 
@@ -68,6 +68,21 @@ fn every_stored_frame_reads_back() {
         for end in 0..bytes.len() {
             assert_eq!(Control::decode(&bytes[..end]), Ok(None), "{name}: {end} bytes are not yet a frame");
         }
+    }
+}
+
+#[test]
+fn the_stored_end_of_a_log_leads_to_its_successor_and_no_other_does() {
+    let file = stored("succession.json");
+    let notes = text(&file, "notes");
+    assert_eq!(succession::read(notes).unwrap(), [golden::succession::statement()]);
+    let next = succession::follow(notes, &receipts::log_key()).unwrap();
+    assert_eq!(next, golden::succession::next_key());
+    assert_eq!(next.as_str(), text(&file, "next"));
+    let refused = file["refused"].as_array().unwrap();
+    assert_eq!(refused.len(), golden::succession::refused().len());
+    for case in refused {
+        succession::read(text(case, "notes")).expect_err(text(case, "name"));
     }
 }
 

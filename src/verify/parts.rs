@@ -42,6 +42,14 @@ pub(super) fn verify(source: &Source, trust: Option<&Trust>) -> Result<Report> {
     sums(source, &finished(&text), &mut files)?;
     let ended = ended(source, &manifest, &mut files)?;
     let (tree, cosignatures) = tree(source, &manifest, &ended, trust, &mut files)?;
+    // The log goes on from the entries with which the one before ended: it has as many, and these.
+    let goes_on =
+        |tree: Tree, end: &Succession| end.size < tree.size || (end.size == tree.size && end.root == tree.root);
+    if let (Some(tree), Some(newest)) = (tree, ended.last())
+        && !goes_on(tree, newest)
+    {
+        files.faults.add(bundle::SUCCESSION, Fault::Contradicts);
+    }
     let log = LogKey::parse(&manifest.log).ok();
     let timestamps = match &log {
         Some(log) => stamps::check(source, &mut files, log, tree, trust)?,

@@ -8,6 +8,8 @@ use aigaq::bundle;
 use aigaq::verify::{Fault, verify};
 use aigaq_proto::Digest;
 use aigaq_proto::link::Fix;
+use aigaq_proto::receipt::LogKey;
+use aigaq_proto::succession::Succession;
 use aigaq_proto::verdict::{Verdict, What};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -407,4 +409,66 @@ async fn a_flipped_bit_in_what_is_told_is_named_with_its_file_and_harms_no_other
         std::fs::write(dir.join(path), bytes).unwrap();
     }
     println!("{kinds:?}");
+}
+
+/// A log of its own: what signs for it, and its key.
+fn log(origin: &str) -> (signed_note::StandardSigner, LogKey) {
+    let (private, public) = signed_note::generate_key(&mut rand_core::OsRng, origin);
+    (signed_note::StandardSigner::new(&private).unwrap(), LogKey::parse(&public).unwrap())
+}
+
+fn signed(end: &Succession, by: &signed_note::StandardSigner) -> Vec<u8> {
+    let mut note = signed_note::Note::new(end.text().as_bytes(), &[]).unwrap();
+    note.add_sigs(&[by]).unwrap();
+    note.to_bytes()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_a_successor_is_followed_and_what_lies_about_its_end_is_found() {
+    let (_rig, bundle) = told_of_everything().await;
+    let text = |path: &str| String::from_utf8(bundle.files[path].clone()).unwrap();
+    let next = LogKey::parse(text(bundle::LOG_KEY).trim()).unwrap();
+    let (size, root) = next.open(&text(bundle::CHECKPOINT)).unwrap();
+    let ((first, first_key), (second, second_key)) = (log("old.example"), log("old.example/after-1"));
+    let (stranger, stranger_key) = log("old.example");
+    let (at, reason) = ("2026-01-17T09:14:02.000000Z".to_owned(), "the disk died".to_owned());
+    let begun =
+        Succession { old: first_key.clone(), size: 1, root: Digest::ZERO, next: second_key.clone(), at, reason };
+    let end = Succession { old: second_key.clone(), size, root, next: next.clone(), ..begun.clone() };
+    let with = |end: &Succession, by| {
+        let notes = [signed(&begun, &first), signed(end, by)].concat();
+        bundle.told(move |files| drop(files.insert(bundle::SUCCESSION.to_owned(), notes)))
+    };
+    std::fs::write(bundle.home.path().join("anchors.pem"), &bundle.files[bundle::ANCHORS]).unwrap();
+    let trust = bundle.home.path().join("trust.toml");
+    let trusts = |log: &LogKey| {
+        std::fs::write(&trust, format!("logs = [\"{}\"]\nanchors = [\"anchors.pem\"]\n", log.as_str())).unwrap();
+    };
+    let python = second::interpreter();
+    let check = |dir: &Path, what: &str, code: u8, faults: &[(&str, Fault)]| {
+        let report = verify(dir, Some(&aigaq::verify::Trust::read(&trust).unwrap())).unwrap();
+        let found: Vec<_> = report.files.iter().map(|one| (one.path.as_str(), one.fault)).collect();
+        assert_eq!((report.exit_code(), &found[..]), (code, faults), "{what}: {}", report.text());
+        if let Some(python) = python {
+            assert_eq!(second::agree(python, dir, Some(&trust), what), i32::from(code), "{what}");
+        }
+    };
+    let honest = with(&end, &second);
+    for key in [&first_key, &second_key, &next] {
+        trusts(key);
+        check(&honest, "it is led to from every key", 1, &[]);
+    }
+    trusts(&stranger_key);
+    check(&honest, "from no other", 3, &[(bundle::LOG_KEY, Fault::NotTrusted)]);
+    trusts(&next);
+    let (unsigned, contradicts) = (Fault::BadSignature, Fault::Contradicts);
+    check(&with(&end, &stranger), "another key signed it", 3, &[(bundle::SUCCESSION, unsigned)]);
+    let elsewhere = Succession { next: stranger_key.clone(), ..end.clone() };
+    check(&with(&elsewhere, &second), "it leads to another key", 3, &[(bundle::SUCCESSION, unsigned)]);
+    let longer = Succession { size: size + 1, ..end.clone() };
+    check(&with(&longer, &second), "it ended with more than there is", 3, &[(bundle::SUCCESSION, contradicts)]);
+    let other = Succession { root: Digest::ZERO, ..end.clone() };
+    check(&with(&other, &second), "it ended with other entries", 3, &[(bundle::SUCCESSION, contradicts)]);
+    let shorter = Succession { size: 0, ..end };
+    check(&with(&shorter, &second), "it ended before it began", 3, &[(bundle::SUCCESSION, unsigned)]);
 }

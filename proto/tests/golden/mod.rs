@@ -14,6 +14,7 @@ pub mod links;
 pub mod merkle;
 pub mod receipts;
 pub mod refused;
+pub mod succession;
 
 /// The file of each set of vectors, with what belongs in it.
 pub fn files() -> Vec<(&'static str, Value)> {
@@ -24,6 +25,7 @@ pub fn files() -> Vec<(&'static str, Value)> {
         ("refused.json", refused::vectors()),
         ("chains.json", chains::vectors()),
         ("receipts.json", receipts::vectors()),
+        ("succession.json", succession::vectors()),
     ]
 }
 

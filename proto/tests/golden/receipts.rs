@@ -12,7 +12,7 @@ use super::{hex, links, merkle};
 /// The origin of the log.
 pub const ORIGIN: &str = "log.aigaq.example";
 /// The private key of the log: 32 bytes of 7.
-const LOG_SEED: [u8; 32] = [7; 32];
+pub const LOG_SEED: [u8; 32] = [7; 32];
 
 /// Base64 of RFC 4648 section 4, with padding.
 pub fn base64(bytes: &[u8]) -> String {
@@ -28,19 +28,38 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
-fn log_public() -> [u8; 32] {
+fn public(seed: &[u8; 32]) -> [u8; 32] {
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-    Ed25519KeyPair::from_seed_unchecked(&LOG_SEED).unwrap().public_key().as_ref().try_into().unwrap()
+    Ed25519KeyPair::from_seed_unchecked(seed).unwrap().public_key().as_ref().try_into().unwrap()
 }
 
 fn tagged(key: &[u8]) -> Vec<u8> {
     [&[1], key].concat()
 }
 
+/// The public key of a log with this origin and private key.
+pub fn key_of(origin: &str, seed: &[u8; 32]) -> LogKey {
+    let key = tagged(&public(seed));
+    LogKey::parse(&format!("{origin}+{:08x}+{}", key_id(origin, &key), base64(&key))).unwrap()
+}
+
 /// The log's public key.
 pub fn log_key() -> LogKey {
-    let key = tagged(&log_public());
-    LogKey::parse(&format!("{ORIGIN}+{:08x}+{}", key_id(ORIGIN, &key), base64(&key))).unwrap()
+    key_of(ORIGIN, &LOG_SEED)
+}
+
+/// A text that a log with this origin and private key has signed.
+pub fn signed(origin: &str, seed: [u8; 32], text: &str) -> String {
+    let id = key_id(origin, &tagged(&public(&seed)));
+    let skey = format!("PRIVATE+KEY+{origin}+{id:08x}+{}", base64(&tagged(&seed)));
+    let mut note = Note::new(text.as_bytes(), &[]).unwrap();
+    note.add_sigs(&[&StandardSigner::new(&skey).unwrap()]).unwrap();
+    String::from_utf8(note.to_bytes()).unwrap()
+}
+
+/// The root of the log.
+pub fn root() -> merkle::Hash {
+    merkle::root(&entries().iter().map(|(digest, at)| merkle::leaf(&entry(digest, *at))).collect::<Vec<_>>())
 }
 
 /// A signed checkpoint of this log.
@@ -50,12 +69,7 @@ pub fn checkpoint(size: usize, root: &merkle::Hash) -> String {
 
 /// A signed checkpoint of this log, with a tree of any size.
 pub fn checkpoint_of_size(size: u64, root: &merkle::Hash) -> String {
-    let id = key_id(ORIGIN, &tagged(&log_public()));
-    let skey = format!("PRIVATE+KEY+{ORIGIN}+{id:08x}+{}", base64(&tagged(&LOG_SEED)));
-    let text = format!("{ORIGIN}\n{size}\n{}\n", base64(root));
-    let mut note = Note::new(text.as_bytes(), &[]).unwrap();
-    note.add_sigs(&[&StandardSigner::new(&skey).unwrap()]).unwrap();
-    String::from_utf8(note.to_bytes()).unwrap()
+    signed(ORIGIN, LOG_SEED, &format!("{ORIGIN}\n{size}\n{}\n", base64(root)))
 }
 
 /// Receipts of a log with these entries, all for its newest checkpoint.
