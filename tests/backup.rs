@@ -859,14 +859,11 @@ fn a_recorder_follows_the_log_and_what_it_let_go_is_named_as_lost_with_the_resto
     let id = site.identity.id;
     let path = format!("/v1/recorders/{id}/coverage?from=2026-01-17T09:14:00Z&to=2026-01-17T09:18:00Z");
     let coverage = site.get_json(&server, &path);
+    // Receipts come in any order: links above the one whose receipt was shown are lost too, up to what came since.
     let missing = coverage["missing"].as_array().unwrap();
-    let (named, above) = missing.split_first().unwrap();
-    assert_eq!(named["cause"], "lost-with-restore", "{coverage}");
-    // Receipts come in any order: of links above the one whose receipt was shown last nobody has told this server.
-    let last = named["last"].as_u64().unwrap();
-    assert!(last >= 12 && above.iter().all(|one| one["first"].as_u64().unwrap() > last), "{coverage}");
-    let hole = coverage["holes"][0]["cause"].as_str().unwrap();
-    assert_eq!(hole, if above.is_empty() { "lost-with-restore" } else { "unknown" }, "{coverage}");
+    assert!(missing.iter().all(|one| one["cause"] == "lost-with-restore"), "{coverage}");
+    assert!(missing.last().unwrap()["last"].as_u64().unwrap() >= 12, "{coverage}");
+    assert_eq!(coverage["holes"][0]["cause"], "lost-with-restore", "{coverage}");
     let trail = site.get_json(&server, "/v1/audit?event=restore").to_string();
     assert!(trail.contains("which the store does not have") && trail.contains(&id.to_string()), "{trail}");
 

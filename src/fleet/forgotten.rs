@@ -4,6 +4,9 @@
 //! A recorder lets a link go only with its receipt, or says in a signed link that it is lost. So what it had made when the copy was
 //! taken or made since, holds no more, and this server does not have, was receipted in between. It is asked to send what it holds like
 //! everything that is not durable; the rest is told in coverage as what it is.
+//!
+//! Receipts come in any order, so that links above the one that was shown may be lost too, and where nothing waits nobody knows how many there are.
+//! The first link that comes from behind them says it: the recorder made it later, and whatever it made before and holds no more was receipted.
 
 use aigaq_proto::limits::RANGES_MAX;
 use aigaq_proto::{Sequence, SequenceRange};
@@ -43,6 +46,39 @@ impl Fleet {
         live.write(&self.shared.store, self.shared.clock.now())?;
         Ok(true)
     }
+
+    /// The recorder of a seat is here again, and these of its sequences are durable: what it lost ends where the first link begins that came
+    /// after the restore. Durable on return. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn forgot_up_to(&self, seat: &Seat, durable: &[SequenceRange]) -> Result<()> {
+        let (live, store) = (seat.live(), &self.shared.store);
+        let record = live.record();
+        let Some((gone, next)) = open_end(&record, durable) else { return Ok(()) };
+        let Some(restored) = store.restored()? else { return Ok(()) };
+        // A hole that the copy had already is another one.
+        if store.link(live.recorder(), next)?.is_some_and(|link| link.log_index >= restored.log_size) {
+            live.forget_more(&gone);
+            live.write(store, self.shared.clock.now())?;
+        }
+        Ok(())
+    }
+}
+
+/// What lies between the last link that is known to be lost and the next one, which is durable: nothing of it waits or was refused.
+fn open_end(record: &AnnouncementRecord, durable: &[SequenceRange]) -> Option<(Vec<SequenceRange>, Sequence)> {
+    let first = record.forgotten.last()?.last.saturating_add(1);
+    let after =
+        |ranges: &[SequenceRange]| ranges.iter().find(|range| range.last >= first).map(|range| range.first.max(first));
+    let next = after(durable)?;
+    // A list at its limit is cut short: what comes after it may wait as well.
+    if record.waiting.len() >= RANGES_MAX || after(&record.waiting).is_some_and(|waits| waits < next) {
+        return None;
+    }
+    let gone =
+        without(&[SequenceRange { first, last: next.checked_sub(1).filter(|last| *last >= first)? }], &record.refused);
+    (!gone.is_empty()).then_some((gone, next))
 }
 
 /// What waited when the copy was taken or was made since, and waits no more.
@@ -110,6 +146,20 @@ mod tests {
         assert_eq!(gone, [range(4, 4), range(6, 6), range(10, 17)]);
         assert_eq!(forgotten(&[], &[], None, 3), [range(0, 3)]);
         assert_eq!(forgotten(&[], &[range(8, 9)], Some(7), 7), []);
+        let record = |forgotten, waiting: &[SequenceRange], refused: &[SequenceRange]| AnnouncementRecord {
+            forgotten,
+            waiting: waiting.to_vec(),
+            refused: refused.to_vec(),
+            ..AnnouncementRecord::default()
+        };
+        // 20 came since; 18 was refused; while 19 waits nothing is known.
+        let known = [range(0, 9), range(20, 22)];
+        let open = record(vec![range(10, 16)], &[], &[range(18, 18)]);
+        assert_eq!(open_end(&open, &known), Some((vec![range(17, 17), range(19, 19)], 20)));
+        assert_eq!(open_end(&record(vec![range(10, 16)], &[range(19, 19)], &[]), &known), None);
+        assert_eq!(open_end(&record(vec![range(10, 19)], &[], &[]), &known), None);
+        assert_eq!(open_end(&record(vec![range(10, 16)], &[], &[]), &known[..1]), None);
+        assert_eq!(open_end(&record(vec![], &[], &[]), &known), None);
         assert_eq!(joined(vec![range(5, 9), range(0, 4), range(8, 12), range(20, 20)]), [range(0, 12), range(20, 20)]);
     }
 }

@@ -140,6 +140,18 @@ impl Live {
         true
     }
 
+    /// These are lost too.
+    pub(super) fn forget_more(&self, gone: &[SequenceRange]) {
+        let mut state = self.state();
+        let known = std::mem::take(&mut state.record.forgotten);
+        state.record.forgotten = joined(known.into_iter().chain(gone.iter().copied()).collect());
+        state.dirty = true;
+    }
+
+    pub(super) fn recorder(&self) -> RecorderId {
+        self.recorder
+    }
+
     /// The greatest sequence that the recorder has used, as far as it is known.
     #[must_use]
     pub fn reserved(&self) -> Option<Sequence> {

@@ -142,6 +142,7 @@ async fn open(
                 write_down(&store, id, shown, now)?;
             }
         }
+        fleet.forgot_up_to(&seat, &chain.known())?;
         Ok((seat, chain, judged, is_new))
     };
     let (seat, chain, judged, is_new) =
