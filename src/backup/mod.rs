@@ -8,8 +8,8 @@
 //! DIR/….partial/                      one that was never finished; the next run removes it
 //! ```
 //!
-//! Each backup is whole by itself. What the one before has already of the store's files, which never change, is a hard link to it, so that a
-//! backup costs what is new; any of them may be removed at any time. The keys of footage are in none: they have a mirror
+//! Each backup is whole by itself. What the one before has already of the store's files, which never change, is a hard link to it once it was
+//! read again and holds, so that a backup writes what is new; any of them may be removed at any time. The keys of footage are in none: they have a mirror
 //! ([`crate::seal::mirror`]) that follows when one is destroyed, which a backup never does.
 //!
 //! [`take`] copies, [`Desk`] is the running server's side of it, [`Backup`] is one as it lies there, [`restore`] makes a data directory of

@@ -313,3 +313,26 @@ fn a_log_that_has_ended_too_often_for_another_successor_keeps_its_key() {
     Identity::load_or_create(dir.path()).unwrap();
     assert!(!dir.path().join("log.key.next").exists());
 }
+
+#[test]
+fn a_log_that_has_other_entries_than_it_ended_with_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let identity = Identity::load_or_create(dir.path()).unwrap();
+    let of = |count: u64, other: bool| {
+        let store = Store::memory();
+        let mut log = Log::open(store.clone(), identity.clone(), None).unwrap();
+        let mut staged = log.stage();
+        for index in 0..count {
+            staged.append(&digest(if other { index + 100 } else { index }), 1_000 + index);
+        }
+        let (log_rows, log_size) = (staged.take_rows(), staged.size());
+        store.commit(Commit { number: store.next_commit(), log_rows, log_size, ..Commit::default() }).unwrap();
+        log.settle(staged).unwrap();
+        store
+    };
+    super::succeed(dir.path(), &of(3, false), "a test", "2026-01-17T09:14:02.000000Z").unwrap();
+    let next = Identity::load(dir.path()).unwrap().unwrap();
+    let check = |store| Reader::new(store, next.clone()).check_succession(dir.path()).map_err(|error| error.kind());
+    assert_eq!([check(of(3, false)), check(of(5, false))], [Ok(1), Ok(1)]);
+    assert_eq!([check(of(2, false)), check(of(3, true))], [Err(Kind::Damaged), Err(Kind::Damaged)]);
+}

@@ -1,5 +1,6 @@
 //! Holds and deletion over the API: what is deleted is a hole with its cause, what is held stays, and nobody releases a hold alone.
 
+use aigaq::access::{Grant, Grants, Role};
 use aigaq::store::policy::{DAY_US, day_of};
 use aigaq::store::records::Act;
 use reqwest::{Method, Response};
@@ -57,6 +58,14 @@ async fn what_is_deleted_is_a_hole_with_its_cause_in_every_answer() {
     assert!(told["detail"].as_str().unwrap().contains("deleted by policy"), "{told}");
     let hides = rig.audit().into_iter().find(|entry| entry.action.starts_with("hide day ")).unwrap();
     assert_eq!(told["statement"], format!("/v1/audit/{}/proof", hides.number), "which says so");
+    // The day is everybody's: whoever audits a department alone finds it, and its proof, and nothing that names others.
+    let grant = Grant { role: Role::Auditor, departments: Some(vec!["Astana".to_owned()]) };
+    rig.access.admit("the-token-of-an-auditor", "account:x", Grants::new(vec![grant])).unwrap();
+    let asked = async |path: &str| rig.ask_as("the-token-of-an-auditor", Method::GET, path, None, &[]).await;
+    let trail: Value = asked("/v1/audit?event=deletion").await.json().await.unwrap();
+    let seen = trail["entries"].as_array().unwrap().iter().map(|entry| entry["number"].as_u64().unwrap());
+    assert_eq!(seen.collect::<Vec<_>>(), [hides.number]);
+    assert_ne!(asked(&format!("/v1/audit/{}/proof", hides.number)).await.status(), 404);
     let clip = format!("/v1/recorders/{}/clip.mp4?from={}&to={}", device.id, at(0), at(2));
     let told = refused(rig.get(&clip).await, 410).await;
     assert!(told["detail"].as_str().unwrap().contains("deleted by policy"), "{told}");
