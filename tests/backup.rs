@@ -838,6 +838,32 @@ fn record(site: &Site, server: &ServerProcess, start: &str) -> String {
 }
 
 #[test]
+fn links_above_the_receipt_that_is_shown_after_a_restore_are_named_as_lost_with_it_too() {
+    let mut site = Site::new();
+    let server = site.serve("data").unwrap();
+    let links: Vec<Link> = (0..6).map(|_| site.next(&[7; 5_000])).collect();
+    site.send(server.quic, &links[..2]);
+    let backup = site.backed_up();
+    let lost = site.send(server.quic, &links[2..5]);
+    server.kill();
+    site.restored(&backup, "restored");
+    site.identity.log = site.succeed("restored");
+    let server = site.serve("restored").unwrap();
+    let shown = lost[1].clone();
+    site.runtime.block_on(async {
+        let shows = Session::open_showing(&endpoint(), server.quic, &site.identity, Some(shown)).await.unwrap();
+        shows.send(&links[5]).await.unwrap().receipt();
+        Session::open(&endpoint(), server.quic, &site.identity).await.unwrap();
+    });
+    let path = format!("/v1/recorders/{}/coverage?from=2026-01-17T09:14:00Z&to=2026-01-17T09:15:00Z", site.identity.id);
+    let coverage = site.get_json(&server, &path);
+    let missing: Vec<_> = coverage["missing"].as_array().unwrap().iter().collect();
+    assert!(missing.iter().all(|one| one["cause"] == "lost-with-restore"), "{coverage}");
+    assert_eq!((&missing[0]["first"], &missing[missing.len() - 1]["last"]), (&2.into(), &4.into()), "{coverage}");
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn a_recorder_follows_the_log_and_what_it_let_go_is_named_as_lost_with_the_restore() {
     let site = Site::new();
     let old = site.identity.log.clone();

@@ -79,22 +79,40 @@ pub fn endpoint() -> quinn::Endpoint {
 impl Session {
     /// Connects and says hello.
     pub async fn open(endpoint: &quinn::Endpoint, server: SocketAddr, identity: &Identity) -> Result<Self, String> {
+        Self::open_showing(endpoint, server, identity, None).await
+    }
+
+    /// The same with the last receipt that it was given.
+    pub async fn open_showing(
+        endpoint: &quinn::Endpoint,
+        server: SocketAddr,
+        identity: &Identity,
+        last_receipt: Option<Receipt>,
+    ) -> Result<Self, String> {
         let connection = endpoint
             .connect_with(client_config(identity), server, aigaq::enrol::SERVER_NAME)
             .map_err(|error| error.to_string())?
             .await
             .map_err(|error| error.to_string())?;
-        Self::greet(connection, identity.log.clone()).await
+        Self::greet_showing(connection, identity.log.clone(), last_receipt).await
     }
 
     /// Says hello on a connection that is there.
     pub async fn greet(connection: quinn::Connection, log: receipt::LogKey) -> Result<Self, String> {
+        Self::greet_showing(connection, log, None).await
+    }
+
+    async fn greet_showing(
+        connection: quinn::Connection,
+        log: receipt::LogKey,
+        last_receipt: Option<Receipt>,
+    ) -> Result<Self, String> {
         let (mut control, mut answers) = connection.open_bi().await.map_err(|error| error.to_string())?;
         let hello = Hello {
             software: "test".to_owned(),
             clock: aigaq::Clock::system().now(),
             spool: SpoolSummary::default(),
-            last_receipt: None,
+            last_receipt,
         };
         control.write_all(&Control::Hello(hello).encode().unwrap()).await.map_err(|error| error.to_string())?;
         let mut buffer = Vec::new();
