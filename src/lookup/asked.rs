@@ -26,11 +26,20 @@ pub(super) async fn entry(parts: &mut Parts, state: &State, actor: &str) -> Audi
     AuditRecord::new(0, event, actor, &source, action).about(object(parts, state).await).because(reason)
 }
 
-/// The first parameter of the path: a recorder or the like. Nothing where the path names none.
+/// The first parameter of the path: a recorder or the like; where the path has none, the recorder that the query asks for. Nothing where
+/// neither names anything.
 async fn object(parts: &mut Parts, state: &State) -> String {
-    let Ok(named) = RawPathParams::from_request_parts(parts, state).await else { return String::new() };
-    let first = named.iter().next().map(|(_, value)| value.chars().take(OBJECT_CHARS_MAX).collect());
-    first.unwrap_or_default()
+    let of_path = RawPathParams::from_request_parts(parts, state).await.ok();
+    let first = of_path.and_then(|named| named.iter().next().map(|(_, value)| value.to_owned()));
+    let named = first.unwrap_or_else(|| of_query(parts.uri.query().unwrap_or_default()));
+    named.chars().take(OBJECT_CHARS_MAX).collect()
+}
+
+/// The recorders that a query asks for, of which a request may have one.
+fn of_query(query: &str) -> String {
+    let named = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "recorder");
+    let all: Vec<_> = named.map(|(_, value)| value.into_owned()).collect();
+    all.join(" ")
 }
 
 /// Whether a route is about integrity checks: nothing of it is counted.
@@ -53,6 +62,13 @@ fn event(method: &Method, route: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_asks_for_a_recorder_is_about_it() {
+        assert_eq!(of_query("from=1&recorder=%61b25&limit=2"), "ab25");
+        assert_eq!(of_query("recorder=a&recorder=b"), "a b");
+        assert_eq!(of_query("from=1&recorders=a") + &of_query(""), "");
+    }
 
     #[test]
     fn what_shows_footage_is_a_view_and_what_changes_something_a_request() {

@@ -115,6 +115,19 @@ pub(super) fn recorder_id(text: &str) -> Result<RecorderId> {
     text.parse().map_err(|_| Error::new(Kind::Invalid, "a recorder's id has 32 lower-case hexadecimal digits"))
 }
 
+/// Characters of a recorder's identifier.
+const RECORDER_CHARS: usize = 32;
+
+/// The recorder that a thing is named after: its own identifier, or that of something that belongs to it.
+pub(super) fn recorder_of(name: &str) -> Option<RecorderId> {
+    name.get(..RECORDER_CHARS).and_then(|id| recorder_id(id).ok())
+}
+
+/// The recorders that a text names anywhere.
+pub(super) fn recorders_in(text: &str) -> Vec<RecorderId> {
+    text.to_ascii_lowercase().split(|c: char| !c.is_ascii_hexdigit()).filter_map(recorder_of).collect()
+}
+
 /// The files that a playlist names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MediaFile {

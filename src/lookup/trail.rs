@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;
-use super::request::{FromPath, FromQuery, recorder_id};
+use super::request::{FromPath, FromQuery, recorder_of, recorders_in};
 use super::viewer::{Audit, Glance, Scope, Viewer};
 use super::{State, checks, incidents, time};
 use crate::error::{Error, Kind, Result};
@@ -26,8 +26,6 @@ const PAGE_MAX: usize = 1_000;
 const SCANNED_MAX: usize = 20_000;
 /// What is said of an entry that is not there, or not for the one who asks.
 const ABSENT: &str = "there is no such entry";
-/// Characters of a recorder's identifier.
-const RECORDER_CHARS: usize = 32;
 
 /// Which entries are wanted.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -225,11 +223,11 @@ fn is_seen(
     if matches!(entry.event, Event::Deletion | Event::KeyDestruction) && entry.object.is_empty() {
         return Ok(true);
     }
-    // A thing that belongs to a recorder is named after it.
-    let recorder = |name: &str| name.get(..RECORDER_CHARS).and_then(|id| recorder_id(id).ok());
-    let named: Vec<Option<RecorderId>> = entry.object.split(' ').map(recorder).collect();
+    let named: Vec<Option<RecorderId>> = entry.object.split(' ').map(recorder_of).collect();
     if scope.sees_all() {
-        for id in named.into_iter().flatten() {
+        // A cursor names one, too.
+        let plain = percent_encoding::percent_decode_str(&entry.action).decode_utf8_lossy();
+        for id in named.into_iter().flatten().chain(recorders_in(&plain)) {
             if glance.hides(store, id)? {
                 return Ok(false);
             }

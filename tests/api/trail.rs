@@ -1,7 +1,9 @@
 //! What the audit trail shows, and who is in it.
 
+use aigaq::access::{Grant, Grants, Role};
 use aigaq_proto::{Digest, statement};
 use data_encoding::BASE64;
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::rig::{Rig, TOKEN, at, problem};
@@ -65,4 +67,39 @@ async fn an_entry_is_proven_to_be_in_the_log() {
     assert_ne!(statement::digest(&entry), Digest::of(&entry));
     assert!(proven["proof"].as_str().unwrap().starts_with("c2sp.org/tlog-proof@v1\nindex 0\n"), "{proven}");
     problem(rig.get("/v1/audit/1000000/proof").await, 404, "no such entry").await;
+}
+
+#[tokio::test]
+async fn what_an_inspector_asks_of_what_is_sealed_is_in_no_trail_of_others() {
+    let rig = Rig::start().await;
+    let device = rig.officer();
+    let id = device.id.to_string();
+    let admit = |role: Role, departments: Option<Vec<String>>| {
+        let token = format!("token-of-the-{}-{}", role.name(), departments.is_some());
+        rig.access.admit(&token, &token, Grants::new(vec![Grant { role, departments }])).unwrap();
+        token
+    };
+    let inspector = admit(Role::Inspector, None);
+    let auditors =
+        [admit(Role::Auditor, None), admit(Role::Auditor, Some(vec!["Astana".to_owned(), "Almaty".to_owned()]))];
+    let body = r#"{"class":"sealed","reason":"a check"}"#;
+    rig.ask_as(&inspector, Method::PUT, &format!("/v1/recorders/{id}/class"), Some(body), &[]).await;
+    let encoded = format!("%{:02x}{}", id.as_bytes()[0], &id[1..]);
+    for path in [
+        format!("/v1/marks?recorder={id}"),
+        format!("/v1/marks?recorder={encoded}"),
+        format!("/v1/marks?cursor={id}-1-r1"),
+        format!("/v1/events?recorder={id}&follow=false"),
+        format!("/v1/holds?recorder={id}"),
+        format!("/v1/recordings?from={}&to={}&recorder={id}", at(0), at(1)),
+        format!("/v1/audit?object={id}"),
+    ] {
+        assert_eq!(ask_as(&rig, &inspector, &path).await.status(), 200, "{path}");
+    }
+    for auditor in &auditors {
+        let trail = ask_as(&rig, auditor, "/v1/audit").await.text().await.unwrap();
+        assert!(!trail.contains(&id) && !trail.contains(&encoded), "{trail}");
+    }
+    let theirs = ask_as(&rig, &inspector, &format!("/v1/audit?object={id}")).await.text().await.unwrap();
+    assert!(theirs.contains("/v1/marks?recorder=") && theirs.contains("/v1/holds?recorder="), "{theirs}");
 }
