@@ -3,7 +3,8 @@
 //! A stream is a reader of the store's feed with a place in it: nothing is queued for a console, so that one that reads slowly costs
 //! nothing and misses nothing, and one that was away goes on where it was (`Last-Event-ID`, which browsers send by themselves). What
 //! the feed no longer has is said to be missing. A stream ends after a while, so that whoever may no longer see it does not go
-//! on to; coming back is an audit entry of its own.
+//! on to; coming back is an audit entry of its own. Nothing is sent at the moment of what is not told: where to go on after it is said with
+//! the next thing that is, at a fixed beat, or at the end.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
@@ -43,6 +44,8 @@ const OF_ONE_MAX: usize = 32;
 const LASTS: Duration = Duration::from_secs(15 * 60);
 /// After so much silence a comment is sent.
 const SILENCE: Duration = Duration::from_secs(15);
+/// The beat at which is said where to go on after what was not told.
+const BEAT: Duration = Duration::from_secs(15);
 /// When a client whose stream ended comes back.
 const RETRY: Duration = Duration::from_secs(1);
 /// Things that are read at once.
@@ -265,7 +268,9 @@ pub(super) async fn follow(
         filter,
         after,
         news,
+        said: after,
         ready: VecDeque::from([Event::default().retry(RETRY).id(after.to_string())]),
+        beat: Instant::now() + BEAT,
         until: Instant::now() + LASTS,
         follow: query.follow.unwrap_or(true),
         closing: state.closing.clone(),
@@ -288,8 +293,11 @@ struct Follower {
     categories: Arc<Categories>,
     filter: Arc<Filter>,
     after: u64,
+    /// Where the client knows that it goes on.
+    said: u64,
     news: watch::Receiver<u64>,
     ready: VecDeque<Event>,
+    beat: Instant,
     until: Instant,
     follow: bool,
     closing: CancellationToken,
@@ -304,16 +312,23 @@ impl Follower {
                 return Some(event);
             }
             self.news.mark_unchanged();
-            if Instant::now() >= self.until {
-                return None;
+            let now = Instant::now();
+            if now >= self.until {
+                return self.say();
+            }
+            if now >= self.beat {
+                self.beat = now + BEAT;
+                let place = self.say();
+                self.ready.extend(place);
+                continue;
             }
             match self.read().await {
                 Ok(true) => {}
-                Ok(false) if !self.follow => return None,
+                Ok(false) if !self.follow => return self.say(),
                 Ok(false) => tokio::select! {
-                    changed = self.news.changed() => changed.ok()?,
-                    () = tokio::time::sleep_until(self.until) => return None,
-                    () = self.closing.cancelled() => return None,
+                    changed = self.news.changed() => if changed.is_err() { return self.say() },
+                    () = tokio::time::sleep_until(self.beat.min(self.until)) => {}
+                    () = self.closing.cancelled() => return self.say(),
                 },
                 Err(error) => {
                     tracing::error!(%error, "a stream of events ends: the feed cannot be read");
@@ -321,6 +336,12 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Where to go on after what was not told, unless that was said.
+    fn say(&mut self) -> Option<Event> {
+        let is_news = std::mem::replace(&mut self.said, self.after) != self.after;
+        is_news.then(|| Event::default().id(self.after.to_string()))
     }
 
     /// Reads on; whether there was anything.
@@ -349,14 +370,10 @@ impl Follower {
             self.ready
                 .push_back(Event::default().event("missed").json_data(Missed { after, next: first }).map_err(json)?);
         }
-        let last = told.last().map(|document| document.number);
         for document in told {
+            self.said = document.number;
             let event = Event::default().id(document.number.to_string()).event(document.kind);
             self.ready.push_back(event.json_data(document).map_err(json)?);
-        }
-        if next != after && last != Some(next) {
-            // Where to go on after what was not told.
-            self.ready.push_back(Event::default().id(next.to_string()));
         }
         self.after = next;
         Ok(next != after)

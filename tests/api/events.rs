@@ -157,12 +157,32 @@ async fn a_console_is_told_only_what_it_asks_for_and_where_to_go_on() {
     let mut console = Console::open(&rig, "?department=Almaty&kinds=mark,fork", None).await;
     let mut one = Console::open(&rig, &format!("?recorder={}", device.id), None).await;
     rig.send(device.chain.mark(&device.key, "near")).await;
-    assert_eq!(console.block().await.unwrap(), "id: 1", "what it is not told, it need not ask for again");
     rig.store.happen(&[(1, Some(far.id), Occurrence::Connected)]).unwrap();
-    assert_eq!(console.block().await.unwrap(), "id: 2");
-    rig.send(far.chain.mark(&far.key, "far")).await;
-    assert_eq!(console.next().await.data["category"], "far");
     assert_eq!(one.next().await.data["category"], "near");
+    let mut ended = Console::open(&rig, "?department=Almaty&kinds=mark,fork&after=0&follow=false", None).await;
+    assert_eq!(ended.block().await.unwrap(), "id: 2", "what it is not told, it need not ask for again");
+    assert_eq!(ended.block().await, None);
+    rig.send(far.chain.mark(&far.key, "far")).await;
+    let block = console.block().await.unwrap();
+    assert!(block.starts_with("id: 3\n") && block.contains("far"), "nothing came at the moment of the others: {block}");
+}
+
+#[tokio::test]
+async fn a_console_to_whom_much_is_not_told_learns_at_a_beat_where_to_go_on() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let mut console = Console::open(&rig, "?department=Almaty", None).await;
+    rig.send(device.chain.mark(&device.key, "near")).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(16)).await;
+    tokio::time::resume();
+    let block = loop {
+        let block = console.block().await.unwrap();
+        if !block.starts_with(':') {
+            break block;
+        }
+    };
+    assert_eq!(block, "id: 1");
 }
 
 #[tokio::test]
