@@ -186,6 +186,13 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_do_anything_to_a_recorder_may_find_it() {
+        for (role, verb) in Role::ALL.into_iter().flat_map(|role| Verb::ALL.map(|verb| (role, verb))) {
+            assert!(ceiling(role, verb) <= ceiling(role, Verb::Find), "{role:?} {verb:?}");
+        }
+    }
+
+    #[test]
     fn a_role_in_one_department_says_nothing_about_another() {
         let grants = Grants::new(vec![grant(Role::Supervisor, &["Astana"]), grant(Role::Operator, &["Pavlodar"])]);
         assert!(grants.allow(Verb::Export, "Astana", Class::Restricted));

@@ -220,7 +220,7 @@ impl FromRequestParts<State> for Viewer {
 
 /// The entry of something that was denied. Of an inspector who asks about integrity checks it is one of those, so that nobody else
 /// learns that there may be one.
-fn denial(who: &Identity, entry: AuditRecord) -> AuditRecord {
+pub(super) fn denial(who: &Identity, entry: AuditRecord) -> AuditRecord {
     let of_check = entry.event == Event::Check && who.grants.allow_somewhere(access::Verb::Check);
     let event = if of_check { Event::Check } else { Event::Denial };
     AuditRecord { event, ..entry }.ended(DENIED)

@@ -1,6 +1,7 @@
 //! `Idempotency-Key`: the same request under the same key is done once, and answered as it was.
 
-use aigaq::access::{Grant, Grants, Role};
+use aigaq::access::{self, Grant, Grants, Role};
+use aigaq::store::records::RecorderRecord;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -101,4 +102,49 @@ async fn a_key_is_of_one_actor_with_the_roles_that_it_has() {
     assert_eq!(ask("another-token-of-anna").await, (201, true), "the same person, signed in again");
     assert_eq!(ask("a-later-token-of-anna").await, (404, false), "what is not theirs any more is not told");
     assert_eq!(ask("a-token-of-nobody-at-all").await.0, 401);
+}
+
+#[tokio::test]
+async fn what_is_not_theirs_to_know_of_any_more_is_not_told_again() {
+    let rig = Rig::start().await;
+    let device = rig.officer();
+    let (body, path) =
+        (json!({ "category": "insult", "at": at(0) }).to_string(), format!("/v1/recorders/{}/marks", device.id));
+    let anna = Grants::new(vec![Grant { role: Role::Operator, departments: Some(vec!["Astana".to_owned()]) }]);
+    rig.access.admit("the-first-token-of-anna", "account:anna", anna).unwrap();
+    let ask = async || {
+        let answer =
+            rig.ask_as("the-first-token-of-anna", Method::POST, &path, Some(&body), &[("Idempotency-Key", "k")]).await;
+        (answer.status().as_u16(), answer.headers().contains_key("idempotency-replayed"))
+    };
+    let classify = async |class: &str| {
+        let body = json!({ "class": class, "reason": "a check" });
+        let path = format!("/v1/recorders/{}/class", device.id);
+        assert_eq!(rig.send_json(Method::PUT, &path, &body, &[]).await.status(), 200);
+    };
+    assert_eq!((ask().await, ask().await), ((201, false), (201, true)));
+    classify("sealed").await;
+    assert_eq!(ask().await, (404, false));
+    assert_eq!(rig.audit().last().unwrap().event.name(), "denial");
+    classify("open").await;
+    assert_eq!(ask().await, (201, true), "what was kept is kept");
+    let record = rig.store.recorder(device.id).unwrap().unwrap();
+    rig.store.enrol(&RecorderRecord { department: "Almaty".to_owned(), ..record }).unwrap();
+    assert_eq!(ask().await, (404, false));
+    assert_eq!(count(&rig).await, 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_its_key_counts_among_what_one_asks() {
+    let rig = Rig::start_with(access::Settings { requests_per_s: 1, ..access::Settings::default() }).await;
+    let device = rig.officer();
+    let body = json!({ "category": "insult", "at": at(0) });
+    assert_eq!(post(&rig, &device, &body, "k").await.status(), 201);
+    let other = json!({ "category": "phone", "at": at(0) });
+    for attempt in 0..1_000 {
+        match post(&rig, &device, &other, "k").await.status().as_u16() {
+            422 => assert!(attempt < 999, "as often as one likes"),
+            status => return assert_eq!(status, 429),
+        }
+    }
 }
