@@ -1,6 +1,8 @@
 //! `GET /v1/marks`: what was marked, by whom, in the order of time; and `POST /v1/recorders/{id}/marks`, with which an operator marks
 //! footage. A mark is never changed or taken away: one that was wrong is corrected by a later one, and both stay.
 
+use std::ops::Range;
+
 use aigaq_proto::limits::TEXT_BYTES_MAX;
 use aigaq_proto::{Micros, RecorderId};
 use axum::Json;
@@ -201,32 +203,79 @@ pub(super) async fn list(
     let evidence = scope.evidence().clone();
     let page = evidence.ask(move |store| {
         let mut glance = scope.glance();
-        let mut marks = Vec::new();
-        let mut last = None;
-        for (scanned, mark) in store.marks(from..to, after).enumerate() {
-            if marks.len() == limit || scanned == SCANNED_MAX {
-                return Ok(MarkPage { marks, next: last.map(name) });
-            }
-            let mark = mark?;
-            last = Some(mark.place);
+        let mut shown = |mark: MarkRecord| {
             let wanted = recorder.is_none_or(|recorder| recorder == mark.place.recorder)
                 && query.category.as_ref().is_none_or(|category| *category == mark.category)
                 && query.raised_by.is_none_or(|raised_by| raised_by == raised(mark.place));
-            if !wanted || !glance.sees(store, mark.place.recorder)? {
-                continue;
+            if !wanted {
+                return Ok(None);
             }
             let department = department_of(store, mark.place.recorder)?;
             if query.department.as_ref().is_some_and(|wanted| *wanted != department) {
-                continue;
+                return Ok(None);
             }
             let corrected_by = store.corrected_by(mark.place)?;
-            if query.corrected.is_none_or(|corrected| corrected == corrected_by.is_some()) {
-                marks.push(document(mark, department, corrected_by, &state.categories));
+            let is_wanted = query.corrected.is_none_or(|corrected| corrected == corrected_by.is_some());
+            Ok(is_wanted.then(|| document(mark, department, corrected_by, &state.categories)))
+        };
+        let mut sees = |recorder| glance.sees(store, recorder);
+        Page { store, limit, scanned_max: SCANNED_MAX }.of(from..to, after, &mut sees, &mut shown)
+    });
+    Ok(Json(page.await?))
+}
+
+/// How a page is made.
+struct Page<'a> {
+    store: &'a Store,
+    limit: usize,
+    scanned_max: usize,
+}
+
+impl Page<'_> {
+    /// The marks of a range behind a place, of recorders that are seen, as far as they are shown. The cursor names a mark only if that
+    /// is of a recorder which is seen.
+    fn of(
+        &self,
+        range: Range<Micros>,
+        after: Option<MarkPlace>,
+        sees: &mut dyn FnMut(RecorderId) -> Result<bool>,
+        shown: &mut dyn FnMut(MarkRecord) -> Result<Option<MarkDocument>>,
+    ) -> Result<MarkPage> {
+        let mut marks = Vec::new();
+        let mut last = None;
+        for (scanned, mark) in self.store.marks(range, after).enumerate() {
+            if let Some((place, is_seen)) = last
+                && (marks.len() == self.limit || scanned >= self.scanned_max)
+            {
+                let end = if is_seen { place } else { self.behind_unseen(place, sees)? };
+                return Ok(MarkPage { marks, next: Some(name(end)) });
+            }
+            let mark = mark?;
+            let is_seen = sees(mark.place.recorder)?;
+            last = Some((mark.place, is_seen));
+            if is_seen {
+                marks.extend(shown(mark)?);
             }
         }
         Ok(MarkPage { marks, next: None })
-    });
-    Ok(Json(page.await?))
+    }
+
+    /// A place that names nobody, behind a mark of a recorder that is not seen and before the next one of a recorder that is: right before
+    /// that, if it is of the same moment, and else the end of the moment. Goes to each recorder of the moment once at most.
+    fn behind_unseen(&self, unseen: MarkPlace, sees: &mut dyn FnMut(RecorderId) -> Result<bool>) -> Result<MarkPlace> {
+        let at = unseen.at;
+        let end_of = |recorder| MarkPlace { at, recorder, raiser: Raiser::Operator(u64::MAX) };
+        let mut end = end_of(unseen.recorder);
+        while let Some(next) = self.store.marks(at..at.saturating_add(1), Some(end)).next().transpose()? {
+            let recorder = next.place.recorder;
+            if sees(recorder)? {
+                let before = u128::from_be_bytes(recorder.0).saturating_sub(1);
+                return Ok(end_of(RecorderId(before.to_be_bytes())));
+            }
+            end = end_of(recorder);
+        }
+        Ok(end_of(RecorderId([0xff; 16])))
+    }
 }
 
 /// What an operator says belongs to a mark, and the moment under which it is found.
@@ -328,6 +377,7 @@ pub(super) fn document(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::records::AuditRecord;
 
     #[test]
     fn a_name_reads_back_as_the_place_and_nothing_else_does() {
@@ -341,5 +391,44 @@ mod tests {
             assert_eq!(place_of(wrong).unwrap_err().kind(), Kind::NotFound, "{wrong}");
         }
         assert!(place_of(&format!("{recorder}-1-x1")).is_err() && place_of(&format!("{recorder}-1-r1-2")).is_err());
+    }
+
+    #[test]
+    fn a_page_that_ends_among_what_is_not_seen_names_none_of_it_and_the_next_goes_on_behind() {
+        let store = Store::memory();
+        let one = |at, of: u8| {
+            let (recorder, range) = (RecorderId([of; 16]), at..at + 1);
+            let (category, note, by) = ("insult".to_owned(), String::new(), "account:anna".to_owned());
+            let new = NewMark { recorder, at, range, category, note, by, corrects: None, until_day: None };
+            store.raise_mark(1, new, AuditRecord::new(1, Event::Mark, "account:anna", "::1", "mark")).unwrap();
+        };
+        // Of two moments more than are looked through for a page; recorder 5 is seen alone.
+        for of in [1, 1, 1, 2, 2, 2, 3, 3, 5, 5, 7, 7, 7, 8] {
+            one(100, of);
+        }
+        for of in [1, 1, 1, 1, 6, 5, 9] {
+            one(200, of);
+        }
+        for scanned_max in 1..9 {
+            let page = Page { store: &store, limit: 1, scanned_max };
+            let (mut told, mut after, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let made = page
+                    .of(0..300, after, &mut |recorder| Ok(recorder.0[0] == 5), &mut |mark| {
+                        Ok(Some(document(mark, String::new(), None, &Categories::default())))
+                    })
+                    .unwrap();
+                told.extend(made.marks.into_iter().map(|mark| mark.id));
+                pages += 1;
+                assert!(pages < 100, "it goes on for ever");
+                let Some(next) = made.next else { break };
+                let named = place_of(&next).unwrap().recorder.0;
+                assert!([[5; 16], [0xff; 16]].contains(&named) || named[15] == 4, "{next} names what is not seen");
+                after = Some(place_of(&next).unwrap());
+            }
+            let of_five =
+                |at, number| name(MarkPlace { at, recorder: RecorderId([5; 16]), raiser: Raiser::Operator(number) });
+            assert_eq!(told, [of_five(100, 1), of_five(100, 2), of_five(200, 1)], "{scanned_max} for a page");
+        }
     }
 }
