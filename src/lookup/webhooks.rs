@@ -106,7 +106,8 @@ pub(super) struct WebhookList {
     security(("token" = [])))]
 pub(super) async fn list(viewer: Viewer, Shared(state): Shared<State>) -> Result<Json<WebhookList>, Problem> {
     let scope = viewer.whole::<Administer>().await?;
-    let webhooks = state.webhooks(&scope)?.list();
+    let webhooks = state.webhooks(&scope)?;
+    let webhooks = scope.evidence().ask(move |_| Ok(webhooks.list())).await?;
     Ok(Json(WebhookList { webhooks: webhooks.into_iter().map(document).collect() }))
 }
 

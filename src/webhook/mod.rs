@@ -224,7 +224,7 @@ impl Webhooks {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The webhooks as they stand, by name.
+    /// The webhooks as they stand, by name. Blocks.
     #[must_use]
     pub fn list(&self) -> Vec<Standing> {
         lock(&self.shared.all).values().map(|endpoint| endpoint.standing()).collect()
@@ -258,9 +258,11 @@ impl Webhooks {
         if endpoint.record.configured {
             return Ok(Removed::Configured);
         }
-        lock(&endpoint.place).gone = true;
-        endpoint.gone.cancel();
+        let mut place = lock(&endpoint.place);
         self.shared.store.forget_webhook(name, entry)?;
+        place.gone = true;
+        drop(place);
+        endpoint.gone.cancel();
         all.remove(name);
         self.shared.metrics.forget(name);
         Ok(Removed::Done)
@@ -274,6 +276,9 @@ impl Webhooks {
     pub fn replay(&self, name: &str, after: u64, entry: &AuditRecord) -> Result<Option<Standing>> {
         let Some(endpoint) = lock(&self.shared.all).get(name).cloned() else { return Ok(None) };
         let mut place = lock(&endpoint.place);
+        if place.gone {
+            return Ok(None);
+        }
         let record = WebhookRecord { cursor: after, ..endpoint.record.clone() };
         self.shared.store.put_webhook(&record, Some(entry))?;
         (place.cursor, place.turn) = (after, place.turn + 1);
@@ -339,4 +344,48 @@ impl Endpoint {
 #[must_use]
 pub fn origin(url: &str) -> String {
     url.parse::<url::Url>().map_or_else(|_| "an address".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::engine::memory::{FailAt, Memory};
+
+    fn entry() -> AuditRecord {
+        AuditRecord::new(1, Event::Configuration, "account:anna", "::1", "a test")
+    }
+
+    fn webhooks(store: &Store) -> Webhooks {
+        let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
+        let webhooks = Webhooks::open(store.clone(), Clock::fixed(1), &[], Settings::default(), metrics).unwrap();
+        let made = Act { at: 1, by: "account:anna".to_owned(), reason: String::new() };
+        let (name, url) = ("cad".to_owned(), "https://cad.example/".to_owned());
+        let (secret, kinds) = (vec![7; 32], Vec::new());
+        let record = WebhookRecord { name, url, secret, kinds, department: None, configured: false, made, cursor: 0 };
+        assert_eq!(webhooks.make(record, &entry()).unwrap(), Made::Done);
+        webhooks
+    }
+
+    #[test]
+    fn a_replay_that_meets_a_removal_does_not_bring_the_webhook_back() {
+        let store = Store::memory();
+        let webhooks = webhooks(&store);
+        let endpoint = lock(&webhooks.shared.all).get("cad").cloned().unwrap();
+        assert_eq!(webhooks.remove("cad", &entry()).unwrap(), Removed::Done);
+        // What a replay finds that had the webhook in its hands before it was taken away.
+        lock(&webhooks.shared.all).insert("cad".to_owned(), endpoint);
+        assert!(webhooks.replay("cad", 7, &entry()).unwrap().is_none());
+        assert_eq!(store.webhooks().count(), 0);
+    }
+
+    #[test]
+    fn a_webhook_whose_removal_fails_goes_on() {
+        let engine = Memory::default();
+        let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
+        let webhooks = webhooks(&store);
+        engine.fail_commit(1, FailAt::Start);
+        webhooks.remove("cad", &entry()).unwrap_err();
+        let endpoint = lock(&webhooks.shared.all).get("cad").cloned().unwrap();
+        assert!(!endpoint.gone.is_cancelled() && !lock(&endpoint.place).gone);
+    }
 }
