@@ -334,13 +334,13 @@ fn ingest(of_store: &Path, ids: &[RecorderId], days: u64) -> u64 {
     family(Family::Marks, &mut |files| {
         all_marks.iter().for_each(|mark| files.put(&keys::mark(mark.place), &records::encode(mark).unwrap()));
     });
-    let mut of_keys = |of: Family, key: &dyn Fn(&MarkRecord) -> Vec<u8>| {
-        let mut keys: Vec<Vec<u8>> = all_marks.iter().map(key).collect();
-        keys.sort_unstable();
-        family(of, &mut |files| keys.iter().for_each(|key| files.put(key, &[])));
+    let mut of_marks = |of: Family, row: &dyn Fn(&MarkRecord) -> (Vec<u8>, Vec<u8>)| {
+        let mut rows: Vec<_> = all_marks.iter().map(row).collect();
+        rows.sort_unstable();
+        family(of, &mut |files| rows.iter().for_each(|(key, value)| files.put(key, value)));
     };
-    of_keys(Family::Marked, &|mark| keys::marked(mark.place).to_vec());
-    of_keys(Family::Categories, &|mark| keys::category(&mark.category, mark.place));
+    of_marks(Family::Marked, &|mark| (keys::marked(mark.place).to_vec(), records::encode(mark).unwrap()));
+    of_marks(Family::Categories, &|mark| (keys::category(&mark.category, mark.place), Vec::new()));
     family(Family::Presence, &mut |files| presence(files, ids, days));
     rows
 }

@@ -169,7 +169,13 @@ pub(super) fn marks(store: &Store, findings: &mut Findings<'_>) {
             if mark.place == place { Ok(mark) } else { Err(Error::new(Kind::Damaged, "it names another place")) }
         });
         let Some(mark) = findings.keep("marks", place_of(Family::Marks, &key), read) else { continue };
-        marked.insert(keys::marked(mark.place).to_vec());
+        let under = keys::marked(mark.place);
+        // What does not read is found below.
+        let copied = store.engine().get(Family::Marked, &under).ok().flatten();
+        if copied.is_some_and(|copied| !copied.is_empty() && *copied != *value) {
+            findings.problem("index", format!("{}: it is another mark", place_of(Family::Marked, &under)));
+        }
+        marked.insert(under.to_vec());
         categories.insert(keys::category(&mark.category, mark.place));
     }
     same(store, Family::Marks, Family::Marked, marked, findings);

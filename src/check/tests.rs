@@ -23,7 +23,8 @@ use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::policy::Rule;
 use crate::store::records::{
     self, Act, AuditRecord, Body, CaseRecord, CountedRecord, Entered, Event, ExpiryRecord, FootageKey, HeadRecord,
-    LinkRecord, LossRecord, MarkPlace, Owner, QuarantineRecord, Raiser, RecorderKey, RecorderKind, RecorderRecord,
+    LinkRecord, LossRecord, MarkPlace, MarkRecord, Owner, QuarantineRecord, Raiser, RecorderKey, RecorderKind,
+    RecorderRecord,
 };
 use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Policy, Settings, Store, keys};
 
@@ -389,6 +390,17 @@ fn an_index_that_lacks_something_or_says_something_else_is_found() {
         |rig| rig.put(Family::Categories, &keys::category("speeding", place(rig)), Some(Vec::new())),
         "RECORDER marked at 5 µs, by category: nothing in marks makes it",
     );
+    let another = |rig: &Rig| {
+        let (place, category, by) = (place(rig), "speeding".to_owned(), String::new());
+        let mark = |note: &str| {
+            let (category, note, by) = (category.clone(), note.to_owned(), by.clone());
+            let mark = MarkRecord { place, category, note, from: 4, to: 6, recorded_at: 5, by, corrects: None };
+            records::encode(&mark).unwrap()
+        };
+        rig.put(Family::Marks, &keys::mark(place), Some(mark("as it was raised")));
+        rig.put(Family::Marked, &keys::marked(place), Some(mark("as nobody raised it")));
+    };
+    Rig::expect(another, "RECORDER marked at 5 µs: it is another mark");
 }
 
 #[test]

@@ -166,8 +166,9 @@ impl Cut<'_> {
                 by: String::new(),
                 corrects: None,
             };
-            self.batch.put(Family::Marks, keys::mark(place), records::encode(&mark)?);
-            index::index_mark(&mark, &mut self.batch);
+            let encoded = records::encode(&mark)?;
+            index::index_mark(&mark, &encoded, &mut self.batch);
+            self.batch.put(Family::Marks, keys::mark(place), encoded);
             let what = Occurrence::Mark { sequence, captured_at, category: category.clone(), note: note.clone() };
             self.happened.push((record.received_at, Some(header.recorder), what));
             self.store.count(&mut self.batch, place, category, Entered::Link(record.log_index))?;

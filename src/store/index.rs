@@ -166,9 +166,10 @@ impl<'a> Index<'a> {
     }
 }
 
-/// What the index says of a mark.
-pub(super) fn index_mark(mark: &MarkRecord, batch: &mut Batch) {
-    batch.put(Family::Marked, keys::marked(mark.place), []);
+/// What the index says of a mark, which encodes so: under its recorder the whole of it, since that never changes, and a recording that is found is
+/// told with its marks.
+pub(super) fn index_mark(mark: &MarkRecord, encoded: &[u8], batch: &mut Batch) {
+    batch.put(Family::Marked, keys::marked(mark.place), encoded);
     batch.put(Family::Categories, keys::category(&mark.category, mark.place), []);
 }
 
@@ -220,7 +221,12 @@ impl Store {
     /// The marks on a recorder in the half-open range of time, in order.
     pub fn marks_on(&self, recorder: RecorderId, at: Range<Micros>) -> impl Iterator<Item = Result<MarkRecord>> + '_ {
         self.scan(Family::Marked, keys::marked_in(recorder, at), Direction::Forward).map(|entry| {
-            let place = keys::read_marked(&entry?.0)?;
+            let (key, value) = entry?;
+            if !value.is_empty() {
+                return records::decode(&value, "marked");
+            }
+            // A row of earlier has the place alone.
+            let place = keys::read_marked(&key)?;
             self.mark(place)?.ok_or_else(|| Error::new(Kind::Damaged, "a mark of the index is not there"))
         })
     }

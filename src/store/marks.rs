@@ -63,8 +63,8 @@ impl Store {
         let value = records::encode(&mark)?;
         let entry = AuditRecord { content: Some(Digest::of(&value)), ..entry };
         let mut batch = Batch::default();
+        super::index::index_mark(&mark, &value, &mut batch);
         batch.put(Family::Marks, keys::mark(place), value);
-        super::index::index_mark(&mark, &mut batch);
         if let Some(corrects) = corrects {
             batch.put(Family::Corrections, keys::correction(corrects, place), records::encode(&now)?);
         }
@@ -127,7 +127,10 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::engine::memory::Memory;
     use crate::store::records::Event;
 
     const RECORDER: RecorderId = RecorderId([7; 16]);
@@ -153,6 +156,21 @@ mod tests {
         assert_eq!(all, [of(100, 1), of(100, 2), of(200, 1), of(300, 1)]);
         let page: Vec<_> = store.marks(100..300, Some(all[1])).map(|mark| mark.unwrap().place).collect();
         assert_eq!(page, [of(200, 1)]);
+    }
+
+    #[test]
+    fn the_marks_of_a_recorder_are_read_at_one_place_of_the_index_also_where_a_row_of_earlier_names_them_alone() {
+        let engine = Memory::default();
+        let store = Store::with_engine(Arc::new(engine.clone())).unwrap();
+        let marks = [100, 200].map(|at| raise(&store, 1, new(at, None)).unwrap());
+        let on = || store.marks_on(RECORDER, 0..300).collect::<Result<Vec<_>>>();
+        assert_eq!(on().unwrap(), marks);
+        engine.set_value(Family::Marked, &keys::marked(marks[1].place), Some(Vec::new()));
+        assert_eq!(on().unwrap(), marks);
+        engine.set_value(Family::Marks, &keys::mark(marks[0].place), None);
+        assert_eq!(on().unwrap(), marks, "nothing else is gone to");
+        engine.set_value(Family::Marks, &keys::mark(marks[1].place), None);
+        assert_eq!(on().unwrap_err().kind(), Kind::Damaged);
     }
 
     #[test]

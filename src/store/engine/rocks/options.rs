@@ -31,6 +31,8 @@ const QUIET_BLOCK_BYTES: usize = 64 << 10;
 /// All of these together: the fullest is flushed first. A buffer of bodies that fills while another is on its way to the disk, and a share for
 /// the ledger.
 const BUFFERS_BYTES_MAX: usize = 40 << 20;
+/// Blocks of what is sought at many places for one answer.
+const SOUGHT_BLOCK_BYTES: usize = 4 << 10;
 /// What is replayed at open at most, bytes: it bounds the time to open after a kill, and stays below the reserve of free room.
 const WAL_BYTES_MAX: u64 = 128 << 20;
 const MANIFEST_BYTES_MAX: usize = 64 << 20;
@@ -114,10 +116,25 @@ pub(super) fn footage() -> Result<Options> {
     Ok(options)
 }
 
+/// Whether finding footage goes to many places of a family for one answer, with a few rows at each: then a block holds few more than those, and
+/// what is in memory of each file to find its blocks is about a hundredth of it.
+const fn is_sought(family: Family) -> bool {
+    matches!(
+        family,
+        Family::Slots
+            | Family::Runs
+            | Family::Presence
+            | Family::Marked
+            | Family::Categories
+            | Family::Assignments
+            | Family::Assignees
+    )
+}
+
 /// Options of a family of the ledger. No filter: keys are asked for only where the heads say that they exist.
 fn ledger(family_of: Family, cache: &Cache) -> Result<Options> {
     let mut blocks = blocks();
-    blocks.set_block_size(16 << 10);
+    blocks.set_block_size(if is_sought(family_of) { SOUGHT_BLOCK_BYTES } else { 16 << 10 });
     blocks.set_block_cache(cache);
     let mut options = family()?;
     options.set_block_based_table_factory(&blocks);
