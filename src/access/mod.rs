@@ -102,6 +102,8 @@ pub struct Proven {
     pub grants: Vec<Grant>,
     /// Whether that is an alarm.
     pub break_glass: bool,
+    /// When their account was changed last; `None` for whom the provider knows.
+    pub changed_at: Option<Micros>,
 }
 
 /// Why somebody is not signed in.
@@ -161,6 +163,8 @@ struct Inner {
     admitted: RwLock<HashMap<Digest, Identity>>,
     /// What was said of recorders.
     classes: RwLock<HashMap<RecorderId, ClassRecord>>,
+    /// Held while it is said of one.
+    classifying: Mutex<()>,
     provider: Option<oidc::Provider>,
     attempts: Attempts,
     /// How often each asks, by actor: all sessions of a person together.
@@ -213,6 +217,7 @@ impl Access {
                 sessions,
                 admitted: RwLock::default(),
                 classes: RwLock::new(classes),
+                classifying: Mutex::default(),
                 provider,
                 attempts: Attempts::default(),
                 rates,
@@ -257,7 +262,12 @@ impl Access {
     pub async fn identify(&self, token: &str) -> Result<Option<Identity>> {
         self.refresh(READ_EVERY).await?;
         let digest = Digest::of(token.as_bytes());
-        if let Some(session) = self.inner.sessions.find(&digest, self.inner.clock.now()) {
+        let now = self.inner.clock.now();
+        if let Some(session) = self.inner.sessions.find(&digest, now) {
+            if session.is_to_note(now) {
+                let inner = Arc::clone(&self.inner);
+                blocking(move || inner.sessions.note(&digest, now)).await?;
+            }
             let SessionRecord { actor, grants, .. } = session;
             let session = Some(sessions::name(&digest));
             return Ok(Some(Identity { actor, grants: Grants::new(grants), session }));
@@ -311,15 +321,16 @@ impl Access {
     }
 
     fn proven(&self, account: Option<AccountRecord>, taken: attempts::Taken) -> Result<Proven, Refused> {
-        let AccountRecord { actor, grants, break_glass, .. } = account.ok_or(Refused::Wrong)?;
+        let AccountRecord { actor, grants, break_glass, changed_at, .. } = account.ok_or(Refused::Wrong)?;
         self.inner.attempts.give_back(taken);
-        Ok(Proven { actor, grants, break_glass })
+        Ok(Proven { actor, grants, break_glass, changed_at: Some(changed_at) })
     }
 
     /// Begins a session; durable when it is there.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when as many are signed in as can be, and those of the store.
+    /// [`Kind::Unauthorised`] when the account is not that one any more, [`Kind::Busy`] when as many are signed in as can be, and those
+    /// of the store.
     pub async fn begin(&self, who: Proven, source: &str) -> Result<SignedIn> {
         let now = self.inner.clock.now();
         let micros = |time: Duration| Micros::try_from(time.as_micros()).unwrap_or(Micros::MAX);
@@ -340,9 +351,10 @@ impl Access {
             ends_at,
             idle_us,
             ended: false,
+            seen_at: now,
         };
-        let inner = Arc::clone(&self.inner);
-        blocking(move || inner.sessions.begin(record)).await?;
+        let (inner, changed_at) = (Arc::clone(&self.inner), who.changed_at);
+        blocking(move || inner.begin(record, changed_at)).await?;
         Ok(SignedIn { token, ends_at, id: sessions::name(&digest) })
     }
 
@@ -396,6 +408,8 @@ impl Access {
     pub async fn classify(&self, class: ClassRecord) -> Result<()> {
         let inner = Arc::clone(&self.inner);
         let write = move || {
+            // Held over both, so that what holds now is what holds after a restart.
+            let _classifying = inner.classifying.lock().unwrap_or_else(PoisonError::into_inner);
             inner.store.put_class(&class)?;
             inner.classes.write().unwrap_or_else(PoisonError::into_inner).insert(class.recorder, class);
             Ok(())
@@ -456,8 +470,20 @@ impl Inner {
         Ok(())
     }
 
+    /// Begins the session of somebody whose account is still the one that was changed last then.
+    fn begin(&self, session: SessionRecord, changed_at: Option<Micros>) -> Result<()> {
+        // Held until the session is there: whoever changes the account ends it, or has changed it before.
+        let accounts = self.accounts.read().unwrap_or_else(PoisonError::into_inner);
+        if changed_at.is_some() && accounts.get(&session.actor).map(|account| account.changed_at) != changed_at {
+            return Err(Error::new(Kind::Unauthorised, "the account has been changed meanwhile: sign in again"));
+        }
+        self.sessions.begin(session)
+    }
+
     fn change(&self, accounts: &mut HashMap<String, AccountRecord>, account: AccountRecord) -> Result<()> {
-        let account = AccountRecord { changed_at: self.clock.now(), ..account };
+        // No two versions of an account have the same time, whatever the clock says.
+        let least = accounts.get(&account.actor).map_or(0, |before| before.changed_at.saturating_add(1));
+        let account = AccountRecord { changed_at: self.clock.now().max(least), ..account };
         let was_there = accounts.contains_key(&account.actor);
         if account.removed && !was_there {
             tracing::warn!("an account was to be removed that is not there");

@@ -1,8 +1,9 @@
 //! Who has signed in: bearer tokens that are over some time, also after a restart of the server.
 //!
 //! A session is durable before its token is known to anybody. It is over at its end, after some time without a request, when it is
-//! ended, or when its account changes. When it was used last is kept in memory alone: after a restart the time without a
-//! request begins anew. The number of sessions is bounded, for each actor too: the oldest makes room.
+//! ended, or when its account changes; what was over stays so after a restart. When it was used last is on disk to a quarter of the time
+//! that it may be without a request, so that a restart shortens that time by no more. The number of sessions is bounded, for
+//! each actor too: the oldest makes room.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,6 +19,8 @@ const SESSIONS_MAX: usize = 10_000;
 const ACTOR_SESSIONS_MAX: usize = 50;
 /// Hexadecimal digits of a session's name.
 const NAME_CHARS: usize = 16;
+/// A use is written down after this part of the time that a session may be without one.
+const NOTED_PART: Micros = 4;
 
 /// A session that is not over.
 #[derive(Debug)]
@@ -28,8 +31,9 @@ struct Live {
 }
 
 impl Live {
-    fn new(slot: u32, record: SessionRecord, now: Micros) -> Self {
-        Self { slot, record, seen_at: now.into() }
+    fn new(slot: u32, record: SessionRecord) -> Self {
+        let seen_at = record.seen_at.into();
+        Self { slot, record, seen_at }
     }
 
     fn seen_at(&self) -> Micros {
@@ -39,6 +43,13 @@ impl Live {
     fn is_over(&self, now: Micros) -> bool {
         let idle = self.record.idle_us;
         now >= self.record.ends_at || idle > 0 && now.saturating_sub(self.seen_at()) >= idle
+    }
+}
+
+impl SessionRecord {
+    /// Whether a use of now has to be written down.
+    pub(super) fn is_to_note(&self, now: Micros) -> bool {
+        self.idle_us > 0 && now.saturating_sub(self.seen_at) >= self.idle_us / NOTED_PART
     }
 }
 
@@ -80,8 +91,9 @@ impl Sessions {
                 Err(error) if error.kind() == Kind::Damaged => continue,
                 Err(error) => return Err(error),
             };
-            if !record.ended && now < record.ends_at {
-                live.insert(record.token, Live::new(slot, record, now));
+            let session = Live::new(slot, record);
+            if !session.record.ended && !session.is_over(now) {
+                live.insert(session.record.token, session);
             }
         }
         Ok(Self { store, live: RwLock::new(live), writing: Mutex::default() })
@@ -120,8 +132,25 @@ impl Sessions {
             self.write_end(&oldest)?;
         }
         self.store.put_session(slot, &record)?;
-        self.live_mut().insert(record.token, Live::new(slot, record, now));
+        self.live_mut().insert(record.token, Live::new(slot, record));
         Ok(())
+    }
+
+    /// Writes down that a session was used, unless that was done meanwhile or it is over. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) fn note(&self, token: &Digest, now: Micros) -> Result<()> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = {
+            let mut live = self.live_mut();
+            let session = live.get_mut(token).filter(|session| session.record.is_to_note(now));
+            session.map(|session| {
+                session.record.seen_at = now;
+                (session.slot, session.record.clone())
+            })
+        };
+        used.map_or(Ok(()), |(slot, record)| self.store.put_session(slot, &record))
     }
 
     /// Ends those that `which` names; how many. Blocks.
@@ -189,6 +218,7 @@ mod tests {
             ends_at: BEGAN + 60 * MINUTE,
             idle_us: 10 * MINUTE,
             ended: false,
+            seen_at: BEGAN + number,
         }
     }
 
@@ -202,9 +232,35 @@ mod tests {
             assert!(sessions.find(&token, BEGAN + minutes * MINUTE).is_some(), "used often enough, at {minutes}");
         }
         assert!(sessions.find(&token, BEGAN + 60 * MINUTE).is_none(), "whoever is busy signs in again, too");
-        let again = Sessions::open(store, BEGAN + 30 * MINUTE).unwrap();
-        assert!(again.find(&token, BEGAN + 31 * MINUTE).is_some(), "a restart ends no session");
-        assert!(again.find(&token, BEGAN + 41 * MINUTE).is_none(), "ten minutes without a request do");
+    }
+
+    #[test]
+    fn a_restart_ends_no_session_and_brings_none_back() {
+        let store = store();
+        let sessions = Sessions::open(store.clone(), BEGAN).unwrap();
+        sessions.begin(record(0, "account:anna")).unwrap();
+        let token = record(0, "").token;
+        for minutes in [2, 5, 7] {
+            let used = sessions.find(&token, BEGAN + minutes * MINUTE).unwrap();
+            assert_eq!(used.is_to_note(BEGAN + minutes * MINUTE), minutes == 5, "at {minutes}");
+            sessions.note(&token, BEGAN + minutes * MINUTE).unwrap();
+        }
+        let open = |minutes| Sessions::open(store.clone(), BEGAN + minutes * MINUTE).unwrap();
+        let again = open(14);
+        assert!(again.find(&token, BEGAN + 14 * MINUTE).is_some(), "it was used after five minutes");
+        assert!(again.find(&token, BEGAN + 24 * MINUTE).is_none(), "ten minutes without a request");
+        assert!(sessions.list(BEGAN + 20 * MINUTE).is_empty());
+        assert!(open(21).find(&token, BEGAN + 21 * MINUTE).is_none(), "what was over stays so");
+    }
+
+    #[test]
+    fn a_session_that_was_written_without_its_last_use_reads_and_is_over() {
+        let mut stored =
+            crate::store::records::encode(&SessionRecord { seen_at: 1, ..record(1, "account:anna") }).unwrap();
+        assert_eq!(stored.pop(), Some(1));
+        let read: SessionRecord = crate::store::records::decode(&stored, "sessions").unwrap();
+        assert_eq!(read, SessionRecord { seen_at: 0, ..record(1, "account:anna") });
+        assert!(Live::new(0, read).is_over(BEGAN + 2));
     }
 
     #[test]

@@ -71,6 +71,23 @@ async fn a_new_password_ends_what_the_old_one_began() {
 }
 
 #[tokio::test]
+async fn an_account_that_changes_while_somebody_signs_in_gives_them_no_session() {
+    let site = site();
+    for change in [None, Some("another one entirely")] {
+        add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();
+        let proven = site.access.person("anna", PASSWORD.to_owned(), None).await.unwrap();
+        match change {
+            None => remove(site.dir.path(), "account", "anna").unwrap(),
+            Some(password) => add_account(site.dir.path(), "anna", password, Vec::new(), false).unwrap(),
+        }
+        site.access.refresh(Duration::ZERO).await.unwrap();
+        let begun = site.access.begin(proven, "::1").await;
+        assert_eq!(begun.err().unwrap().kind(), Kind::Unauthorised, "{change:?}");
+        assert!(site.access.sessions(None).is_empty());
+    }
+}
+
+#[tokio::test]
 async fn accounts_and_sessions_are_there_after_a_restart() {
     let Site { dir, store, clock, access } = site();
     let secret = add_client(dir.path(), "dispatch", operator()).unwrap();
@@ -147,6 +164,30 @@ fn what_is_configured_and_what_is_said_make_the_class_together() {
     let expected = [Class::Sealed, Class::Restricted, Class::Restricted];
     assert_eq!(classes(&access), expected, "what is configured cannot be talked away");
     assert_eq!(classes(&Access::open(store, None, Clock::fixed(BEGIN), settings).unwrap()), expected);
+}
+
+#[test]
+fn of_classes_that_are_said_at_once_the_same_one_holds_now_and_after_a_restart() {
+    const AT_ONCE: usize = 4;
+    let store = Store::with_engine(Arc::new(Memory::default())).unwrap();
+    let access = Access::open(store.clone(), None, Clock::fixed(BEGIN), Settings::default()).unwrap();
+    let recorder = RecorderId([1; 16]);
+    let start = std::sync::Barrier::new(AT_ONCE);
+    for _ in 0..200 {
+        std::thread::scope(|scope| {
+            for by in 0..AT_ONCE {
+                let (access, start) = (&access, &start);
+                scope.spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                    let said = Act { at: BEGIN, by: format!("account:{by}"), reason: String::new() };
+                    start.wait();
+                    runtime.block_on(access.classify(ClassRecord { recorder, class: Class::Sealed, said })).unwrap();
+                });
+            }
+        });
+        let stored = store.classes().next().unwrap().unwrap().1;
+        assert_eq!(access.said_of(recorder), stored);
+    }
 }
 
 #[test]

@@ -106,8 +106,14 @@ impl Stranger {
         }
         let action = if who.break_glass { format!("{}: break-glass", entry.action) } else { entry.action.clone() };
         state.trail.write(AuditRecord { action, ..entry }.because(reason)).await?;
-        state.metrics.sign_ins.with_label_values(&["granted"]).inc();
-        state.access.begin(who, &self.asked.source).await
+        let actor = who.actor.clone();
+        let begun = state.access.begin(who, &self.asked.source).await;
+        if begun.as_ref().is_err_and(|error| error.kind() == Kind::Unauthorised) {
+            self.deny(state, actor).await?;
+        }
+        let result = if begun.is_ok() { "granted" } else { "failed" };
+        state.metrics.sign_ins.with_label_values(&[result]).inc();
+        begun
     }
 
     /// Writes down that somebody has shown who they are and is not let in.
@@ -153,8 +159,10 @@ pub(super) async fn sign_in(
         let detail = "this account is for emergencies: say why you need it";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    let signed_in = stranger.sign_in(&state, proven, &reason.unwrap_or_default()).await?;
-    Ok(signed_in_response(signed_in))
+    match stranger.sign_in(&state, proven, &reason.unwrap_or_default()).await {
+        Ok(signed_in) => Ok(signed_in_response(signed_in)),
+        Err(error) => Ok(challenged(error.into())),
+    }
 }
 
 /// Gives a service a bearer token for a quarter of an hour.
@@ -180,7 +188,10 @@ pub(super) async fn token(
     };
     match state.access.client(&name, &secret, stranger.address).await {
         Ok(proven) => {
-            let signed_in = stranger.sign_in(&state, proven, "").await?;
+            let signed_in = match stranger.sign_in(&state, proven, "").await {
+                Ok(signed_in) => signed_in,
+                Err(error) => return Ok(challenged(error.into())),
+            };
             let expires_in = signed_in.ends_at.saturating_sub(state.clock.now()) / 1_000_000;
             let document = TokenDocument { access_token: signed_in.token, token_type: "Bearer", expires_in };
             Ok(unkept(Json(document).into_response()))

@@ -240,7 +240,7 @@ async fn site() -> (Rig, Device, Names) {
     names.insert("{K}", post("/v1/checks", check).await["id"].as_str().unwrap().to_owned());
     let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;
     names.insert("{N}", number.to_string());
-    let other = Proven { actor: "account:other".to_owned(), grants: Vec::new(), break_glass: false };
+    let other = Proven { actor: "account:other".to_owned(), grants: Vec::new(), break_glass: false, changed_at: None };
     names.insert("{S}", rig.access.begin(other, "10.0.0.9").await.unwrap().id);
     (rig, device, Names(names))
 }

@@ -185,7 +185,7 @@ impl Provider {
         for group in claims.groups(&self.settings.groups_claim) {
             grants.extend(self.settings.groups.get(&group).cloned().unwrap_or_default());
         }
-        Ok(Proven { actor: format!("oidc:{}", claims.subject()), grants, break_glass: false })
+        Ok(Proven { actor: format!("oidc:{}", claims.subject()), grants, break_glass: false, changed_at: None })
     }
 
     /// The issuer identifier, which has no slash that nobody wrote.

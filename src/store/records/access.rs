@@ -1,7 +1,7 @@
 //! The values of who may see what: roles, classes and what somebody was given. What they allow, the room of access decides.
 
 use aigaq_proto::{Digest, Micros, RecorderId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::Act;
@@ -123,6 +123,14 @@ pub struct SessionRecord {
     pub idle_us: Micros,
     /// Whether it was ended.
     pub ended: bool,
+    /// When it was used last, as far as that was written down; 0 in what was written without it.
+    #[serde(deserialize_with = "last_or_none")]
+    pub seen_at: Micros,
+}
+
+/// The last number of a record; 0 where the record ends before it.
+fn last_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Micros, D::Error> {
+    Ok(Micros::deserialize(deserializer).unwrap_or(0))
 }
 
 /// How much somebody has said that the footage of a recorder is kept from eyes.
