@@ -32,7 +32,7 @@ pub use words::{add_account, add_client, remove};
 
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::http::{Rate, Rates};
+use crate::http::{Rate, Rates, network};
 use crate::store::Store;
 use crate::store::records::{AccountRecord, Act, AuditRecord, ClassRecord, Event, RecorderKind, RecorderRecord};
 use attempts::Attempts;
@@ -91,6 +91,8 @@ pub struct Identity {
     pub grants: Grants,
     /// Their session, if it is one.
     pub session: Option<String>,
+    /// SHA-256 of the token that they have shown.
+    pub token: Digest,
 }
 
 /// Somebody who has just proved who they are and has no session yet.
@@ -111,7 +113,7 @@ pub struct Proven {
 pub enum Refused {
     /// There is no such account, or that is not its secret: nobody is told which.
     Wrong,
-    /// Wrong too often, under this name or from this address.
+    /// Wrong too often, under this name or from this network.
     TooOften,
     /// It could not be found out.
     Failed(Error),
@@ -237,9 +239,9 @@ impl Access {
             let text = format!("a token needs at least {TOKEN_CHARS_MIN} printable characters without spaces");
             return Err(Error::new(Kind::Invalid, text));
         }
-        let identity = Identity { actor: actor.to_owned(), grants, session: None };
-        let mut admitted = self.inner.admitted.write().unwrap_or_else(PoisonError::into_inner);
-        admitted.insert(Digest::of(token.as_bytes()), identity);
+        let token = Digest::of(token.as_bytes());
+        let identity = Identity { actor: actor.to_owned(), grants, session: None, token };
+        self.inner.admitted.write().unwrap_or_else(PoisonError::into_inner).insert(token, identity);
         Ok(())
     }
 
@@ -253,6 +255,21 @@ impl Access {
     #[must_use]
     pub fn is_known(&self, actor: &str) -> bool {
         self.inner.accounts.read().unwrap_or_else(PoisonError::into_inner).contains_key(actor)
+    }
+
+    /// Whether somebody could do a thing to what a department has of any class, as far as that is known: whom the provider knows has roles
+    /// here only when they come.
+    #[must_use]
+    pub fn could(&self, actor: &str, verb: Verb, department: &str) -> bool {
+        let allow = |grants: &Grants| grants.allow(verb, department, Class::Sealed);
+        let account = {
+            let accounts = self.inner.accounts.read().unwrap_or_else(PoisonError::into_inner);
+            accounts.get(actor).map(|account| Grants::new(account.grants.clone()))
+        };
+        let admitted = self.inner.admitted.read().unwrap_or_else(PoisonError::into_inner);
+        account.as_ref().is_some_and(allow)
+            || admitted.values().any(|who| who.actor == actor && allow(&who.grants))
+            || self.inner.provider.is_some() && actor.starts_with(oidc::ACTOR)
     }
 
     /// Who has this token. Cancel-safe.
@@ -270,10 +287,20 @@ impl Access {
             }
             let SessionRecord { actor, grants, .. } = session;
             let session = Some(sessions::name(&digest));
-            return Ok(Some(Identity { actor, grants: Grants::new(grants), session }));
+            return Ok(Some(Identity { actor, grants: Grants::new(grants), session, token: digest }));
         }
         let admitted = self.inner.admitted.read().unwrap_or_else(PoisonError::into_inner);
         Ok(admitted.get(&digest).cloned())
+    }
+
+    /// Whether the token with this digest still opens anything; that is no use of it. Cancel-safe.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    pub async fn opens(&self, token: &Digest) -> Result<bool> {
+        self.refresh(READ_EVERY).await?;
+        let admitted = || self.inner.admitted.read().unwrap_or_else(PoisonError::into_inner).contains_key(token);
+        Ok(self.inner.sessions.is_there(token, self.inner.clock.now()) || admitted())
     }
 
     /// Whether they may ask once more now; all their sessions count together.
@@ -288,7 +315,7 @@ impl Access {
     /// Why not.
     pub async fn person(&self, name: &str, password: String, from: Option<IpAddr>) -> Result<Proven, Refused> {
         let account = self.known("account", name).await?;
-        let taken = self.take(name, from)?;
+        let taken = self.take(name, account.is_some(), from)?;
         let turn = tokio::time::timeout(HASHING_WAIT, self.inner.hashing.acquire()).await;
         let busy = || Error::new(Kind::Busy, "too many sign in at once");
         let _turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
@@ -303,7 +330,7 @@ impl Access {
     /// Why not.
     pub async fn client(&self, name: &str, secret: &str, from: Option<IpAddr>) -> Result<Proven, Refused> {
         let account = self.known("client", name).await?;
-        let taken = self.take(name, from)?;
+        let taken = self.take(name, account.is_some(), from)?;
         let is = secrets::is_secret(secret, account.as_ref().map(|account| &account.secret));
         self.proven(account.filter(|_| is), taken)
     }
@@ -314,9 +341,8 @@ impl Access {
         Ok(accounts.get(&format!("{kind}:{name}")).cloned())
     }
 
-    fn take(&self, name: &str, from: Option<IpAddr>) -> Result<attempts::Taken, Refused> {
-        let address = from.filter(|address| !address.is_loopback()).map(|address| address.to_string());
-        let taken = self.inner.attempts.take(name, address.as_deref(), self.inner.clock.now());
+    fn take(&self, name: &str, is_known: bool, from: Option<IpAddr>) -> Result<attempts::Taken, Refused> {
+        let taken = self.inner.attempts.take(name, is_known, stranger(from), self.inner.clock.now());
         taken.ok_or(Refused::TooOften)
     }
 
@@ -421,9 +447,9 @@ impl Access {
     ///
     /// # Errors
     /// [`Kind::Busy`] when the provider does not answer, or not as it should.
-    pub async fn depart(&self) -> Result<Option<Departure>> {
+    pub async fn depart(&self, from: Option<IpAddr>) -> Result<Option<Departure>> {
         let Some(provider) = &self.inner.provider else { return Ok(None) };
-        let oidc::Departure { location, browser } = provider.depart(self.inner.clock.now()).await?;
+        let oidc::Departure { location, browser } = provider.depart(stranger(from), self.inner.clock.now()).await?;
         Ok(Some(Departure { location, browser, secure: provider.is_secure() }))
     }
 
@@ -505,6 +531,11 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// The network of whoever is not signed in; none for this machine, where a proxy stands for everybody.
+fn stranger(from: Option<IpAddr>) -> Option<IpAddr> {
+    from.filter(|address| !address.to_canonical().is_loopback()).map(network)
 }
 
 /// What somebody was given, in words.

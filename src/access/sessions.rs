@@ -107,6 +107,11 @@ impl Sessions {
         Some(session.record.clone())
     }
 
+    /// Whether the session with a token of this digest is not over.
+    pub(super) fn is_there(&self, token: &Digest, now: Micros) -> bool {
+        self.live().get(token).is_some_and(|session| !session.is_over(now))
+    }
+
     /// Makes a session durable. Blocks.
     ///
     /// # Errors

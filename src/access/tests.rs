@@ -117,6 +117,20 @@ async fn guessing_is_limited_and_tells_nothing() {
 }
 
 #[tokio::test]
+async fn all_addresses_of_a_network_guess_together() {
+    let site = site();
+    let mut tries = 0;
+    for number in 0..100 {
+        let from = format!("2001:db8::{number:x}").parse().unwrap();
+        tries +=
+            usize::from(matches!(site.access.client(&number.to_string(), "?", Some(from)).await, Err(Refused::Wrong)));
+    }
+    assert_eq!(tries, 30);
+    let elsewhere = "2001:db8:0:1::1".parse().unwrap();
+    assert!(matches!(site.access.client("anybody", "?", Some(elsewhere)).await, Err(Refused::Wrong)));
+}
+
+#[tokio::test]
 async fn a_name_that_nobody_has_takes_as_long_as_one_that_somebody_has() {
     let site = site();
     add_account(site.dir.path(), "anna", PASSWORD, operator(), false).unwrap();

@@ -40,6 +40,8 @@ use crate::webhook::Render;
 /// Streams at once, and those of one who follows.
 const STREAMS_MAX: usize = 256;
 const OF_ONE_MAX: usize = 32;
+/// After so long it is asked anew whether whoever follows is signed in.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long one lasts.
 const LASTS: Duration = Duration::from_secs(15 * 60);
 /// After so much silence a comment is sent.
@@ -322,11 +324,18 @@ impl Follower {
                 self.ready.extend(place);
                 continue;
             }
-            match self.read().await {
+            // Before each page, so that nobody is told of anything who is signed in no more.
+            let read = match self.scope.holds().await {
+                Ok(true) => self.read().await,
+                Ok(false) => return None,
+                Err(error) => Err(error),
+            };
+            match read {
                 Ok(true) => {}
                 Ok(false) if !self.follow => return self.say(),
                 Ok(false) => tokio::select! {
                     changed = self.news.changed() => if changed.is_err() { return self.say() },
+                    () = tokio::time::sleep(LOOK) => {}
                     () = tokio::time::sleep_until(self.beat.min(self.until)) => {}
                     () = self.closing.cancelled() => return self.say(),
                 },

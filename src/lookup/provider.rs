@@ -37,8 +37,8 @@ pub(super) struct ArrivalQuery {
 #[utoipa::path(get, operation_id = "begin_oidc", path = "/v1/sign-in/oidc", tag = "access",
     responses((status = 303, description = "To the provider"), (status = 404, response = Problem),
         (status = "default", response = Problem)))]
-pub(super) async fn begin(Shared(state): Shared<State>) -> Result<Response, Problem> {
-    let departure = state.access.depart().await?.ok_or_else(none)?;
+pub(super) async fn begin(stranger: Stranger, Shared(state): Shared<State>) -> Result<Response, Problem> {
+    let departure = state.access.depart(stranger.address()).await?.ok_or_else(none)?;
     let secure = if departure.secure { "; Secure" } else { "" };
     let cookie =
         format!("{COOKIE}={}; Path=/v1/sign-in/oidc; Max-Age=600; HttpOnly; SameSite=Lax{secure}", departure.browser);

@@ -97,6 +97,11 @@ impl FromRequestParts<State> for Stranger {
 }
 
 impl Stranger {
+    /// From where they come.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// Their session, once it is written down that they signed in.
     pub(super) async fn sign_in(&self, state: &State, who: Proven, reason: &str) -> Result<SignedIn> {
         let entry = AuditRecord { actor: who.actor.clone(), ..self.asked.clone() };
@@ -130,7 +135,7 @@ impl Stranger {
         let (result, problem) = match why {
             Refused::Wrong => ("wrong", Error::new(Kind::Unauthorised, "the name or the secret is wrong").into()),
             Refused::TooOften => {
-                let detail = "wrong too often, under this name or from this address: wait some minutes";
+                let detail = "wrong too often, under this name or from this network: wait some minutes";
                 ("too_often", Problem::new(StatusCode::TOO_MANY_REQUESTS, detail))
             }
             Refused::Failed(error) => ("failed", error.into()),

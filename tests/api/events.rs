@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aigaq::access::Grants;
+use aigaq::access::{Grants, Proven};
 use aigaq::http::Limits;
 use aigaq::store::FEED_KEPT;
 use aigaq::store::records::{Occurrence, RecorderKind};
@@ -243,4 +243,25 @@ async fn a_stream_that_cannot_be_is_refused_and_one_that_ends_gives_its_turn_bac
     drop(consoles.pop());
     let again = async { while rig.get("/v1/events").await.status() != 200 {} };
     tokio::time::timeout(PATIENCE, again).await.expect("the turn comes back");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_session_that_began_it() {
+    let rig = Rig::start().await;
+    let mut device = rig.officer();
+    let grants = Grants::everything().list().to_vec();
+    let who = Proven { actor: "account:anna".to_owned(), grants, break_glass: false, changed_at: None };
+    let session = rig.access.begin(who, "10.0.0.1").await.unwrap();
+    let response = rig.ask_as(&session.token, Method::GET, "/v1/events", None, &[]).await;
+    let mut console = Console { response, text: String::new() };
+    assert!(console.block().await.unwrap().contains("retry:"));
+    rig.send(device.chain.mark(&device.key, "before")).await;
+    assert_eq!(console.next().await.data["category"], "before");
+    rig.access.end(session.id).await.unwrap();
+    rig.send(device.chain.mark(&device.key, "after")).await;
+    let mut rest = String::new();
+    while let Some(block) = console.block().await {
+        rest.push_str(&block);
+    }
+    assert!(!rest.contains("after"), "{rest}");
 }

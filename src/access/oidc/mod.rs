@@ -7,6 +7,7 @@
 mod claims;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,13 +26,17 @@ use crate::http::Client;
 use crate::store::records::Grant;
 use claims::{Expected, Keys};
 
+/// How the names of those begin whom the provider knows.
+pub(super) const ACTOR: &str = "oidc:";
 /// How long somebody may take at the provider, microseconds.
 const PENDING_US: Micros = 10 * 60 * 1_000_000;
-/// Sign-ins that may be under way; beyond it the oldest is given up.
+/// Sign-ins that may be under way; beyond it the oldest of the network that has most is given up.
 const PENDING_MAX: usize = 1_000;
 /// What the provider says of itself is asked again after so long; its keys also when one is not known, but not more often than that.
 const DISCOVERY_US: Micros = 60 * 60 * 1_000_000;
 const KEYS_US: Micros = 5 * 1_000_000;
+/// A provider that did not answer as it should is left alone for so long.
+const FAILED_US: Micros = 5 * 1_000_000;
 
 /// Which provider, and what its groups mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,8 @@ struct Discovery {
 /// A sign-in that waits for the provider's answer.
 struct Pending {
     began_at: Micros,
+    /// From where.
+    network: Option<IpAddr>,
     /// Digest of what the browser was given.
     browser: Digest,
     nonce: String,
@@ -106,6 +113,8 @@ pub(super) struct Provider {
     secret: Option<String>,
     client: Client,
     discovery: Mutex<Option<(Micros, Discovery)>>,
+    /// Held while it is asked what it says of itself; since when it did not say so.
+    failed: tokio::sync::Mutex<Option<Micros>>,
     keys: Mutex<Option<(Micros, Keys)>>,
     pending: Mutex<HashMap<Digest, Pending>>,
 }
@@ -120,7 +129,7 @@ impl Provider {
         };
         let secret = settings.secret_file.as_ref().map(read).transpose()?;
         let (discovery, keys, pending) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { settings, secret, client, discovery, keys, pending })
+        Ok(Self { settings, secret, client, discovery, failed: tokio::sync::Mutex::default(), keys, pending })
     }
 
     /// Whether browsers reach this site by HTTPS.
@@ -128,8 +137,8 @@ impl Provider {
         self.settings.redirect.scheme() == "https"
     }
 
-    /// Sends a browser to the provider.
-    pub(super) async fn depart(&self, now: Micros) -> Result<Departure> {
+    /// Sends a browser of this network to the provider.
+    pub(super) async fn depart(&self, network: Option<IpAddr>, now: Micros) -> Result<Departure> {
         let discovery = self.discover(now).await?;
         let (state, nonce, browser, verifier) =
             (secrets::random()?, secrets::random()?, secrets::random()?, secrets::random()?);
@@ -144,12 +153,11 @@ impl Provider {
             .append_pair("nonce", &nonce)
             .append_pair("code_challenge", &BASE64URL_NOPAD.encode(&Digest::of(verifier.as_bytes()).0))
             .append_pair("code_challenge_method", "S256");
-        let pending = Pending { began_at: now, browser: Digest::of(browser.as_bytes()), nonce, verifier };
+        let pending = Pending { began_at: now, network, browser: Digest::of(browser.as_bytes()), nonce, verifier };
         let mut all = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, pending| now.saturating_sub(pending.began_at) < PENDING_US);
         if all.len() >= PENDING_MAX {
-            let oldest = all.iter().min_by_key(|(_, pending)| pending.began_at).map(|(state, _)| *state);
-            oldest.map(|oldest| all.remove(&oldest));
+            give_up_one(&mut all);
         }
         all.insert(Digest::of(state.as_bytes()), pending);
         Ok(Departure { location: location.into(), browser })
@@ -185,7 +193,7 @@ impl Provider {
         for group in claims.groups(&self.settings.groups_claim) {
             grants.extend(self.settings.groups.get(&group).cloned().unwrap_or_default());
         }
-        Ok(Proven { actor: format!("oidc:{}", claims.subject()), grants, break_glass: false, changed_at: None })
+        Ok(Proven { actor: format!("{ACTOR}{}", claims.subject()), grants, break_glass: false, changed_at: None })
     }
 
     /// The issuer identifier, which has no slash that nobody wrote.
@@ -220,13 +228,31 @@ impl Provider {
         Ok(answer.id_token)
     }
 
+    /// What it says of itself. It is asked once at a time, and after a failure not for some seconds, however many wait for it.
     async fn discover(&self, now: Micros) -> Result<Discovery> {
-        {
-            let known = self.discovery.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((_, known)) = known.as_ref().filter(|(at, _)| now.saturating_sub(*at) < DISCOVERY_US) {
-                return Ok(known.clone());
-            }
+        if let Some(known) = self.discovered(now) {
+            return Ok(known);
         }
+        let mut failed = self.failed.lock().await;
+        if let Some(known) = self.discovered(now) {
+            return Ok(known);
+        }
+        if failed.is_some_and(|at| now.saturating_sub(at) < FAILED_US) {
+            return Err(Error::new(Kind::Busy, "the OpenID provider did not answer as it should a moment ago"));
+        }
+        let found = self.ask().await;
+        *failed = found.is_err().then_some(now);
+        let found = found?;
+        *self.discovery.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, found.clone()));
+        Ok(found)
+    }
+
+    fn discovered(&self, now: Micros) -> Option<Discovery> {
+        let known = self.discovery.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(at, _)| now.saturating_sub(*at) < DISCOVERY_US).map(|(_, known)| known.clone())
+    }
+
+    async fn ask(&self) -> Result<Discovery> {
         let mut url = self.settings.issuer.clone();
         url.set_path(&format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/')));
         let found: Discovery = self.get(&url).await?;
@@ -242,7 +268,6 @@ impl Provider {
         if secure && endpoints.iter().any(|url| url.scheme() != "https") {
             return wrong("has an endpoint without TLS");
         }
-        *self.discovery.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, found.clone()));
         Ok(found)
     }
 
@@ -267,5 +292,86 @@ impl Provider {
             return Err(Error::new(Kind::Busy, format!("the OpenID provider answers {status}")));
         }
         serde_json::from_slice(&body).context(Kind::Busy, "what the OpenID provider says cannot be read")
+    }
+}
+
+/// Gives up the oldest sign-in of the network that has most under way, so that nobody gives up those of others by beginning many.
+fn give_up_one(all: &mut HashMap<Digest, Pending>) {
+    let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
+    for pending in all.values() {
+        *counts.entry(pending.network).or_default() += 1;
+    }
+    let of = |pending: &Pending| counts.get(&pending.network).copied().unwrap_or_default();
+    let first = all.iter().max_by_key(|(_, pending)| (of(pending), std::cmp::Reverse(pending.began_at)));
+    let first = first.map(|(state, _)| *state);
+    first.map(|state| all.remove(&state));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = 1_000_000_000_000;
+
+    fn provider(issuer: &str) -> Provider {
+        let settings = Settings {
+            issuer: issuer.parse().unwrap(),
+            client_id: "aigaq".to_owned(),
+            secret_file: None,
+            redirect: "http://localhost/v1/sign-in/oidc/callback".parse().unwrap(),
+            ca: None,
+            scopes: String::new(),
+            groups_claim: "groups".to_owned(),
+            groups: BTreeMap::new(),
+        };
+        Provider::new(settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_begins_many_sign_ins_gives_up_their_own_alone() {
+        let provider = provider("http://localhost");
+        let endpoint: Url = "http://localhost/authorize".parse().unwrap();
+        let discovery = Discovery {
+            issuer: "http://localhost".to_owned(),
+            authorization_endpoint: endpoint.clone(),
+            token_endpoint: endpoint.clone(),
+            jwks_uri: endpoint,
+            code_challenge_methods_supported: Vec::new(),
+        };
+        *provider.discovery.lock().unwrap() = Some((NOW, discovery));
+        let depart = async |number: u8, now| {
+            let network = Some(IpAddr::from([10, 0, 0, number]));
+            let location: Url = provider.depart(network, now).await.unwrap().location.parse().unwrap();
+            let state = location.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+            Digest::of(state.as_bytes())
+        };
+        let first = depart(1, NOW).await;
+        let own = depart(2, NOW).await;
+        for later in 1..=1_000 {
+            depart(2, NOW + later).await;
+        }
+        let pending = provider.pending.lock().unwrap();
+        assert!(pending.contains_key(&first) && !pending.contains_key(&own));
+        assert_eq!(pending.len(), PENDING_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_does_not_answer_is_left_alone_for_some_seconds() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let provider = provider(&format!("http://{}", listener.local_addr().unwrap()));
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = std::sync::Arc::clone(&asked);
+        let listening = tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                drop(connection);
+            }
+        });
+        let all = (0..10).map(|_| provider.depart(None, NOW));
+        assert!(futures_util::future::join_all(all).await.iter().all(Result::is_err));
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 1);
+        assert!(provider.depart(None, NOW + FAILED_US).await.is_err());
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 2, "and asked again then");
+        listening.abort();
     }
 }

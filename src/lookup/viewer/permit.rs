@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use aigaq_proto::RecorderId;
+use aigaq_proto::{Digest, RecorderId};
 use http::StatusCode;
 
 use super::{Evidence, Viewer, denial};
@@ -78,6 +78,7 @@ impl<V> Permit<V> {
 /// Leave to do `V` to the recorders that it [`sees`](Scope::sees).
 pub(in crate::lookup) struct Scope<V> {
     grants: Grants,
+    token: Digest,
     access: Access,
     evidence: Evidence,
     verb: PhantomData<fn() -> V>,
@@ -86,7 +87,7 @@ pub(in crate::lookup) struct Scope<V> {
 impl<V> Clone for Scope<V> {
     fn clone(&self) -> Self {
         let (grants, access, evidence) = (self.grants.clone(), self.access.clone(), self.evidence.clone());
-        Self { grants, access, evidence, verb: PhantomData }
+        Self { grants, token: self.token, access, evidence, verb: PhantomData }
     }
 }
 
@@ -94,6 +95,14 @@ impl<V: Verb> Scope<V> {
     /// What may be asked, as long as only what is seen is told.
     pub(in crate::lookup) fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// Whether the token for which leave was given still opens anything: what goes on for long ends with it.
+    ///
+    /// # Errors
+    /// When it cannot be known.
+    pub(in crate::lookup) async fn holds(&self) -> Result<bool> {
+        self.access.opens(&self.token).await
     }
 
     /// Whether it may be done to this recorder.
@@ -134,7 +143,7 @@ impl<V: Verb> Scope<V> {
     /// Where the same person may do another thing, within the same request.
     pub(in crate::lookup) fn also<W: Verb>(&self) -> Scope<W> {
         let (grants, access, evidence) = (self.grants.clone(), self.access.clone(), self.evidence.clone());
-        Scope { grants, access, evidence, verb: PhantomData }
+        Scope { grants, token: self.token, access, evidence, verb: PhantomData }
     }
 
     /// The same for many recorders by their identifiers, each looked up once.
@@ -329,7 +338,7 @@ impl Viewer {
     /// What they may, whether it is written down yet or not.
     fn of_departments<V>(&self) -> Scope<V> {
         let (grants, access) = (self.who.grants.clone(), self.access.clone());
-        Scope { grants, access, evidence: self.evidence.clone(), verb: PhantomData }
+        Scope { grants, token: self.who.token, access, evidence: self.evidence.clone(), verb: PhantomData }
     }
 
     /// Whether what was granted would be with this class, too.
