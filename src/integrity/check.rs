@@ -41,7 +41,7 @@ pub enum Refusal {
     Same,
     /// Who decides decides exactly what is disputed.
     OtherCriteria,
-    /// There is nothing to decide, or somebody is to decide it already, or this person cannot.
+    /// There is nothing to decide, or this person cannot.
     NotToDecide(&'static str),
 }
 
@@ -153,7 +153,7 @@ pub fn score(case: &Case, check: &mut CheckRecord, sheet: SheetRecord) -> Result
     Ok(())
 }
 
-/// Names who decides.
+/// Names who decides: in place of who was to decide and has not yet, too.
 ///
 /// # Errors
 /// Why not.
@@ -164,8 +164,8 @@ pub fn name_third(case: &Case, check: &mut CheckRecord, by: &str, third: &str) -
     if check.third.as_deref() == Some(third) {
         return Err(Refusal::Same);
     }
-    if state(case, check) != State::Disputed || check.third.is_some() {
-        return Err(Refusal::NotToDecide("there is nothing to decide, or somebody is to decide it already"));
+    if state(case, check) != State::Disputed {
+        return Err(Refusal::NotToDecide("there is nothing to decide, or somebody has decided it already"));
     }
     if part(check, third) != Part::Other || check.made.by == third {
         return Err(Refusal::NotToDecide("who decides is nobody who scored the check or made it"));
@@ -287,11 +287,16 @@ pub(crate) mod tests {
         {
             assert!(matches!(name_third(&case, &mut check, by, third), Err(Refusal::NotToDecide(_))), "{by} {third}");
         }
+        name_third(&case, &mut check, "account:lead", "account:nobody").unwrap();
         name_third(&case, &mut check, "account:lead", "account:c").unwrap();
+        let late = sheet("nobody", 7, "took", &[("courtesy", 2)]);
+        assert_eq!(score(&case, &mut check, late), Err(Refusal::NotTheirs), "somebody else decides now");
         let all = sheet("c", 7, "took", &[("courtesy", 2), ("appeal", 1)]);
         assert_eq!(score(&case, &mut check, all), Err(Refusal::OtherCriteria));
         score(&case, &mut check, sheet("c", 8, "took", &[("courtesy", 2)])).unwrap();
         assert_eq!((state(&case, &check), check.closed_at), (State::Closed, Some(8)));
+        let after = name_third(&case, &mut check, "account:lead", "account:nobody");
+        assert!(matches!(after, Err(Refusal::NotToDecide(_))), "it is decided");
         let outcome = outcome(&case, &check).unwrap();
         assert_eq!(outcome.option, "took");
         assert_eq!(outcome.values, [("courtesy".to_owned(), 2.0), ("appeal".to_owned(), 293.0)]);

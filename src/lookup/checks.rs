@@ -10,6 +10,8 @@ mod draws;
 mod results;
 mod scores;
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::response::{IntoResponse as _, Response};
@@ -38,6 +40,8 @@ pub(super) use scores::{__path_name_third, __path_score, name_third, score};
 
 /// What is said of a check that is not there, or not for them.
 pub(super) const ABSENT: &str = "there is no such check";
+/// What is said of somebody who cannot score a check.
+const NO_INSPECTOR: &str = "nobody of this name is an inspector of the department";
 /// Things on a page when nothing else is asked for, and at most.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1_000;
@@ -91,7 +95,7 @@ pub(super) struct NewCheck {
     to: String,
     /// The two inspectors who score, as the audit trail names them; neither of them makes the check.
     assessors: [String; 2],
-    /// The draw by which the person was chosen, if it was one.
+    /// The draw by which the person was chosen, if it was one: one check of each by a draw.
     draw: Option<String>,
     /// Why; at most 500 characters.
     reason: String,
@@ -258,12 +262,15 @@ pub(super) async fn create(
     let mut entry = viewer.entry(Event::Check, format!("make check {id} with case {case}")).about(id.clone());
     entry.at = check.made.at;
     let actor = viewer.actor().to_owned();
+    let access = state.access.clone();
     let made = permit.evidence().ask(move |store| {
         let (case, _) = logged_case(store, check.case)?;
-        if let Some(refused) = not_drawn(store, &check)? {
+        if !check.assessors.iter().all(|one| access.could(one, crate::access::Verb::Check, &check.department)) {
+            return Ok(Err(NO_INSPECTOR));
+        }
+        if let Some(refused) = store.add_check(&check, &entry, || not_drawn(store, &check))? {
             return Ok(Err(refused));
         }
-        store.add_check(&check, &entry)?;
         Ok(Ok(document(&case, &check, &actor)))
     });
     let document = made.await?.map_err(|refused| Problem::new(StatusCode::CONFLICT, refused))?;
@@ -279,7 +286,23 @@ fn not_drawn(store: &Store, check: &CheckRecord) -> Result<Option<&'static str>>
     let Some(revealed) = draw.revealed else { return Ok(Some("the seed of the draw was not shown yet")) };
     let drawn = |place: &u32| usize::try_from(*place).ok().and_then(|place| draw.roster.get(place));
     let is_drawn = revealed.drawn.iter().filter_map(drawn).any(|person| *person == check.person);
-    Ok((!is_drawn).then_some("the draw did not draw this person"))
+    if !is_drawn {
+        return Ok(Some("the draw did not draw this person"));
+    }
+    let again = checked_by(store, id)?.contains(&check.person);
+    Ok(again.then_some("there is a check of this person by this draw already"))
+}
+
+/// Of whom there are checks by a draw.
+fn checked_by(store: &Store, draw: CheckId) -> Result<BTreeSet<String>> {
+    let mut persons = BTreeSet::new();
+    for check in store.checks(None) {
+        let check = check?;
+        if check.draw == Some(draw) {
+            persons.insert(check.person);
+        }
+    }
+    Ok(persons)
 }
 
 /// Checks, a page at a time.

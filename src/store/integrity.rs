@@ -109,14 +109,24 @@ impl Store {
         Ok(Changed::Done(draw))
     }
 
-    /// Writes down a check.
+    /// Writes down a check, unless something stands against it; what does. It is judged and written one after another.
     ///
     /// # Errors
-    /// As [`Store::commit`].
-    pub fn add_check(&self, check: &CheckRecord, entry: &AuditRecord) -> Result<()> {
+    /// Those of `against`, and as [`Store::commit`].
+    pub fn add_check<R>(
+        &self,
+        check: &CheckRecord,
+        entry: &AuditRecord,
+        against: impl FnOnce() -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        let _writing = self.writing();
+        if let Some(refused) = against()? {
+            return Ok(Some(refused));
+        }
         let mut batch = Batch::default();
         batch.put(Family::Checks, keys::check(check.id), records::encode(check)?);
-        self.audit_with(std::slice::from_ref(entry), batch)
+        self.audit_with(std::slice::from_ref(entry), batch)?;
+        Ok(None)
     }
 
     /// A check.

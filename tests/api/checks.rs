@@ -212,6 +212,9 @@ async fn a_draw_is_committed_to_in_the_log_before_its_seed_is_shown_and_anybody_
     let mut check = site.new_check(&case, names[0]);
     check["draw"] = draw["id"].clone();
     site.post("lead", "/v1/checks", &check, 201).await;
+    // One of each, and whoever was drawn and never checked is seen.
+    site.post("lead", "/v1/checks", &check, 409).await;
+    assert_eq!(site.get("saule", &path).await["revealed"]["unchecked"], json!(names[1..]));
     let other = roster.iter().find(|name| !names.contains(&name.as_str())).unwrap();
     check["person"] = json!(other);
     site.post("lead", "/v1/checks", &check, 409).await;
@@ -275,6 +278,12 @@ async fn a_third_decides_what_two_disagree_about() {
     site.post("aigul", &scores, &sheet("took", 5, 8), 403).await;
     site.post("saule", &third, &json!({ "assessor": "account:aigul" }), 409).await;
     site.post("lead", &third, &json!({ "assessor": "account:marat" }), 409).await;
+    for nobody in ["account:nobody", "aigul", "oidc:aigul", "account:stranger", "account:supervisor"] {
+        site.post("lead", &third, &json!({ "assessor": nobody }), 409).await;
+    }
+    // Who was named and does not decide makes room for another one.
+    admit(&site.rig, "absent", Role::Inspector, Some("Astana"));
+    site.post("lead", &third, &json!({ "assessor": "account:absent" }), 200).await;
     site.post("lead", &third, &json!({ "assessor": "account:aigul" }), 200).await;
     let seen = site.get("aigul", &check).await;
     assert_eq!((&seen["to_judge"], &seen["sheets"]), (&json!(["courtesy"]), &json!([])), "{seen}");
@@ -283,6 +292,14 @@ async fn a_third_decides_what_two_disagree_about() {
     only["scores"].as_array_mut().unwrap().truncate(1);
     let closed = site.post("aigul", &scores, &only, 200).await;
     assert_eq!((&closed["state"], &closed["outcome"]["values"][0]["value"]), (&json!("closed"), &json!(3.0)));
+    site.post("lead", &third, &json!({ "assessor": "account:absent" }), 409).await;
+    let named: Vec<_> = site.rig.audit().into_iter().map(|entry| entry.action).collect();
+    for name in ["absent", "aigul"] {
+        assert!(
+            named.iter().any(|action| action.starts_with(&format!("name account:{name} who decides"))),
+            "{named:?}"
+        );
+    }
     let results = site.get("lead", "/v1/checks/results?from=2026-01-01&to=2026-02-01").await;
     let agreement: Vec<_> = results["results"].as_array().unwrap().iter().map(|row| row["agreement"].clone()).collect();
     assert_eq!(agreement, [json!(1.0), json!(0.0)], "of appeal and courtesy");
@@ -340,11 +357,49 @@ async fn a_score_needs_footage_of_the_check_and_the_measure_of_its_criterion() {
     late["scores"][0]["to"] = json!(at(3_001));
     let path = format!("/v1/checks/{}/scores", made["id"].as_str().unwrap());
     site.post("saule", &path, &late, 400).await;
-    for assessors in [["account:saule", "account:saule"], ["account:lead", "account:saule"]] {
+    for (assessors, status) in [
+        (["account:saule", "account:saule"], 400),
+        (["account:lead", "account:saule"], 400),
+        (["account:nobody", "account:saule"], 409),
+        (["account:saule", "account:stranger"], 409),
+    ] {
         let mut new = site.new_check(&site.case_digest().await, "badge 1");
         new["assessors"] = json!(assessors);
-        site.post("lead", "/v1/checks", &new, 400).await;
+        site.post("lead", "/v1/checks", &new, status).await;
     }
+}
+
+#[tokio::test]
+async fn an_answer_after_its_time_is_not_within_it_by_a_part_of_a_second() {
+    let site = Site::start().await;
+    let check = site.check(&site.case().await, "badge 4711").await;
+    let mut late = sheet("took", 5, 10);
+    late["scores"][1]["to"] = json!(at(11).replace('Z', ".001Z"));
+    for who in ["saule", "marat"] {
+        site.post(who, &format!("{check}/scores"), &late, 200).await;
+    }
+    let outcome = &site.get("lead", &check).await["outcome"];
+    assert_eq!(outcome["values"][1]["value"], json!(11.0), "ten seconds and a millisecond");
+    assert!(outcome["share"].as_f64().unwrap() < 1.0, "{outcome}");
+}
+
+#[tokio::test]
+async fn no_figure_of_the_operations_counts_what_is_asked_about_checks() {
+    let site = Site::start().await;
+    let check = site.check(&site.case().await, "badge 4711").await;
+    let entries = async || {
+        let metrics = site.rig.get_ops("/metrics").await.text().await.unwrap();
+        let lines = metrics.lines().filter(|line| line.starts_with("aigaq_audit_entries_total"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = entries().await;
+    site.get("saule", "/v1/checks").await;
+    site.post("saule", &format!("{check}/scores"), &sheet("took", 4, 8), 200).await;
+    site.get("stranger", "/v1/checks").await;
+    site.ask("stranger", Method::GET, &check, None).await;
+    assert_eq!(entries().await, before);
+    site.get("saule", "/v1/recorders").await;
+    assert_ne!(entries().await, before, "anything else is counted");
 }
 
 impl Site {

@@ -236,6 +236,10 @@ async fn site() -> (Rig, Device, Names) {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), logged).await.unwrap();
+    for actor in ["inspector:test", "account:x", "account:y", "account:third"] {
+        let inspector = Grants::new(vec![Grant { role: Role::Inspector, departments: None }]);
+        rig.access.admit(&format!("a-token-that-{actor}-does-not-show"), actor, inspector).unwrap();
+    }
     let check = Names(names.clone()).fill(CHECK).replace("account:x", "inspector:test");
     names.insert("{K}", post("/v1/checks", check).await["id"].as_str().unwrap().to_owned());
     let number = rig.audit().iter().find(|entry| entry.object == device.id.to_string()).unwrap().number;

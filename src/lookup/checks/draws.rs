@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{PageQuery, check_id, digest, id_text, new_id};
+use super::{PageQuery, check_id, checked_by, digest, id_text, new_id};
 use crate::error::{Error, Kind, Result};
 use crate::integrity::{case, draw as drawing};
 use crate::lookup::State;
@@ -100,6 +100,8 @@ pub(in crate::lookup) struct RevealedDocument {
     root: String,
     /// Who was drawn, in the order of the draw.
     drawn: Vec<String>,
+    /// Those of them of whom there is no check by this draw.
+    unchecked: Vec<String>,
     /// When the seed was shown, RFC 3339 UTC.
     at: String,
     /// By whom.
@@ -296,14 +298,20 @@ fn absent() -> Error {
 
 fn document(store: &Store, draw: DrawRecord) -> Result<DrawDocument> {
     let name = |place: &u32| usize::try_from(*place).ok().and_then(|place| draw.roster.get(place)).cloned();
-    let revealed = draw.revealed.as_ref().map(|revealed| RevealedDocument {
-        seed: revealed.seed.to_string(),
-        tree_size: revealed.tree_size,
-        root: revealed.root.to_string(),
-        drawn: revealed.drawn.iter().filter_map(name).collect(),
-        at: time::format(revealed.at),
-        by: revealed.by.clone(),
+    let revealed = draw.revealed.as_ref().map(|revealed| {
+        let drawn: Vec<String> = revealed.drawn.iter().filter_map(name).collect();
+        let checked = checked_by(store, draw.id)?;
+        Ok(RevealedDocument {
+            seed: revealed.seed.to_string(),
+            tree_size: revealed.tree_size,
+            root: revealed.root.to_string(),
+            unchecked: drawn.iter().filter(|person| !checked.contains(*person)).cloned().collect(),
+            drawn,
+            at: time::format(revealed.at),
+            by: revealed.by.clone(),
+        })
     });
+    let revealed = revealed.transpose()?;
     Ok(DrawDocument {
         id: id_text(draw.id),
         algorithm: drawing::ALGORITHM,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{CheckDocument, absent, case_of, check_id, document, id_text, of_check};
+use crate::access;
 use crate::error::{Error, Kind, Result};
 use crate::integrity::case::{self, Case, Measure};
 use crate::integrity::check::{self, Refusal};
@@ -125,12 +126,16 @@ pub(in crate::lookup) async fn name_third(
     let third = words("assessor", new.assessor, super::NAME_CHARS_MAX)?;
     let actor = viewer.actor().to_owned();
     let scope = of_check(&viewer, id).await?;
-    let action = format!("name who decides check {}", id_text(id));
+    let action = format!("name {third} who decides check {}", id_text(id));
+    let access = state.access.clone();
     let mut entry = viewer.entry(Event::Check, action).about(id_text(id));
     entry.at = state.clock.now();
     let named = scope.evidence().ask(move |store| {
         let check = store.check(id)?.ok_or_else(absent)?;
         let case = case_of(store, &check)?;
+        if !access.could(&third, access::Verb::Check, &check.department) {
+            return Ok(Err(Refusal::NotToDecide(super::NO_INSPECTOR)));
+        }
         let changed =
             store.change_check(id, &entry, |check| Ok(check::name_third(&case, check, &actor, &third).err()))?;
         Ok(match changed {
@@ -180,7 +185,8 @@ fn judged(store: &Store, case: &Case, check: &CheckRecord, new: NewSheet) -> Res
             (Measure::Points { max, .. }, Some(points)) if points <= max => points,
             (Measure::Points { max, .. }, _) => return Err(invalid(format!("{criterion} needs 0 to {max} points"))),
             (Measure::ResponseTime { .. }, None) => {
-                u32::try_from((range.to - range.from) / 1_000_000).unwrap_or(u32::MAX)
+                // A second that has begun counts: nobody is in time who was not.
+                u32::try_from((range.to - range.from).div_ceil(1_000_000)).unwrap_or(u32::MAX)
             }
             (Measure::ResponseTime { .. }, Some(_)) => {
                 return Err(invalid(format!("{criterion} is a time: it is that of its footage, and has no points")));

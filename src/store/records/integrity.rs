@@ -78,7 +78,7 @@ pub struct SpanRecord {
 pub struct JudgedRecord {
     /// The criterion of the case.
     pub criterion: String,
-    /// Points, or for a time the seconds of the span.
+    /// Points, or for a time the seconds of the span, begun ones among them.
     pub value: u32,
     /// What shows it.
     pub span: SpanRecord,
