@@ -2,7 +2,7 @@
 //!
 //! An entry is durable when [`Trail::write`] returns `Ok`, never before, and does not wait for a commit of links: the one writer
 //! takes it into the log afterwards. The trail's thread owns the only path to it, so that a request that is given up half-way still
-//! leaves its entry. When the trail cannot be written, nothing is disclosed. What blocks anyway writes with [`Store::audit`].
+//! leaves its entry. Entries about integrity checks are not counted, so that no figure tells of one. When the trail cannot be written, nothing is disclosed. What blocks anyway writes with [`Store::audit`].
 
 use std::sync::Mutex;
 
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::Clock;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::store::Store;
-use crate::store::records::AuditRecord;
+use crate::store::records::{AuditRecord, Event};
 
 /// Entries that may wait.
 const WAITING_MAX: usize = 1_024;
@@ -67,9 +67,12 @@ impl Trail {
         let (done, written) = oneshot::channel();
         let record = AuditRecord { at: self.clock.now(), ..entry };
         let outcome = if record.outcome == DENIED { DENIED } else { "granted" };
+        let is_counted = record.event != Event::Check;
         let sent = self.queue.send(Waiting { record, done }).await.is_ok();
         if sent && written.await.unwrap_or(false) {
-            self.entries.with_label_values(&[outcome]).inc();
+            if is_counted {
+                self.entries.with_label_values(&[outcome]).inc();
+            }
             return Ok(());
         }
         self.entries.with_label_values(&["failed"]).inc();
@@ -79,7 +82,9 @@ impl Trail {
     /// Writes down that something was denied, as long as there are few denials; beyond that they are counted.
     pub async fn write_denial(&self, entry: AuditRecord) {
         if !self.within_rate() {
-            self.entries.with_label_values(&["denied_unrecorded"]).inc();
+            if entry.event != Event::Check {
+                self.entries.with_label_values(&["denied_unrecorded"]).inc();
+            }
             return;
         }
         let action: String = entry.action.chars().take(DENIED_ACTION_CHARS_MAX).collect();
