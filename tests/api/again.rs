@@ -97,9 +97,11 @@ async fn a_key_is_of_one_actor_with_the_roles_that_it_has() {
     rig.access.admit("the-first-token-of-anna", "account:anna", operator("Astana")).unwrap();
     rig.access.admit("another-token-of-anna", "account:anna", operator("Astana")).unwrap();
     rig.access.admit("a-later-token-of-anna", "account:anna", operator("Almaty")).unwrap();
+    rig.access.admit("the-first-token-of-boris", "account:boris", operator("Astana")).unwrap();
     assert_eq!(ask(TOKEN).await, (201, false));
     assert_eq!(ask("the-first-token-of-anna").await, (201, false), "somebody else");
     assert_eq!(ask("another-token-of-anna").await, (201, true), "the same person, signed in again");
+    assert_eq!(ask("the-first-token-of-boris").await, (201, false), "somebody else with the same roles");
     assert_eq!(ask("a-later-token-of-anna").await, (404, false), "what is not theirs any more is not told");
     assert_eq!(ask("a-token-of-nobody-at-all").await.0, 401);
 }

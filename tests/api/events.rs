@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aigaq::access::{Grants, Proven};
+use aigaq::access::{Grant, Grants, Proven, Role};
 use aigaq::http::Limits;
 use aigaq::store::FEED_KEPT;
 use aigaq::store::records::{Occurrence, RecorderKind};
@@ -168,6 +168,22 @@ async fn a_console_is_told_only_what_it_asks_for_and_where_to_go_on() {
 }
 
 #[tokio::test]
+async fn what_happens_to_what_is_sealed_is_told_to_nobody_who_may_not_know_of_it() {
+    let rig = Rig::start().await;
+    let (mut device, mut sealed) = (rig.officer(), rig.officer());
+    let body = json!({ "class": "sealed", "reason": "a check" });
+    let class = format!("/v1/recorders/{}/class", sealed.id);
+    assert_eq!(rig.send_json(Method::PUT, &class, &body, &[]).await.status(), 200);
+    rig.send(sealed.chain.mark(&sealed.key, "hidden")).await;
+    rig.send(device.chain.mark(&device.key, "shown")).await;
+    let operator = Grants::new(vec![Grant { role: Role::Supervisor, departments: None }]);
+    rig.access.admit("token-of-a-supervisor", "account:anna", operator).unwrap();
+    let path = "/v1/events?after=0&kinds=mark&follow=false";
+    let told = rig.ask_as("token-of-a-supervisor", Method::GET, path, None, &[]).await.text().await.unwrap();
+    assert!(told.contains("shown") && !told.contains("hidden"), "{told}");
+}
+
+#[tokio::test]
 async fn a_console_to_whom_much_is_not_told_learns_at_a_beat_where_to_go_on() {
     let rig = Rig::start().await;
     let mut device = rig.officer();
@@ -176,12 +192,16 @@ async fn a_console_to_whom_much_is_not_told_learns_at_a_beat_where_to_go_on() {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(16)).await;
     tokio::time::resume();
-    let block = loop {
-        let block = console.block().await.unwrap();
-        if !block.starts_with(':') {
-            break block;
+    let told = async {
+        loop {
+            let block = console.block().await.unwrap();
+            if !block.starts_with(':') {
+                return block;
+            }
         }
     };
+    // Sooner than the next silence is broken.
+    let block = tokio::time::timeout(Duration::from_secs(10), told).await.expect("the beat comes");
     assert_eq!(block, "id: 1");
 }
 

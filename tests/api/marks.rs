@@ -1,5 +1,6 @@
 //! Marks: both sorts in one list by time, corrected by later ones, told at once, and what they keep.
 
+use aigaq::access::{Grant, Grants, Role};
 use aigaq::store::policy::{DAY_US, day_of};
 use aigaq::store::records::{Event, RecorderKind};
 use aigaq_proto::Content;
@@ -99,6 +100,26 @@ async fn pages_go_on_where_they_were_while_marks_arrive() {
     let times: Vec<_> = rest["marks"].as_array().unwrap().iter().map(|mark| mark["at"].clone()).collect();
     assert_eq!(times, [at(5), at(6), at(7)]);
     assert_eq!(rest["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn marks_of_another_department_or_of_what_is_sealed_are_not_listed() {
+    let rig = Rig::start().await;
+    let (mut near, far, sealed) = (rig.officer(), rig.enrol(RecorderKind::Vehicle, "Almaty"), rig.officer());
+    rig.send(near.chain.mark(&near.key, "emergency")).await;
+    for device in [&far, &sealed] {
+        rig.mark(device, json!({ "category": "insult", "at": at(0) })).await;
+    }
+    let body = json!({ "class": "sealed", "reason": "a check" });
+    let class = format!("/v1/recorders/{}/class", sealed.id);
+    assert_eq!(rig.send_json(Method::PUT, &class, &body, &[]).await.status(), 200);
+    let operator = Grants::new(vec![Grant { role: Role::Operator, departments: Some(vec!["Astana".to_owned()]) }]);
+    rig.access.admit("token-of-an-operator", "account:anna", operator).unwrap();
+    for query in ["", "?limit=1", &format!("?recorder={}", near.id)] {
+        let path = format!("/v1/marks{query}");
+        let page: Value = rig.ask_as("token-of-an-operator", Method::GET, &path, None, &[]).await.json().await.unwrap();
+        assert_eq!(categories(page["marks"].as_array().unwrap()), ["emergency"], "{query}");
+    }
 }
 
 #[tokio::test]

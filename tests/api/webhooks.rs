@@ -162,6 +162,18 @@ async fn what_happens_is_told_in_order_and_signed() {
 }
 
 #[tokio::test]
+async fn what_happened_before_is_told_in_order_too() {
+    let rig = Rig::start().await;
+    let (mut device, listener) = (rig.officer(), Listener::start().await);
+    for category in ["first", "second", "third"] {
+        rig.raised(&mut device, category).await;
+    }
+    rig.hook("cad", &listener.url(), json!({ "after": 0 })).await;
+    let _running = Running::of(&rig, &rig.webhooks);
+    assert_eq!(categories(&listener.told(3).await), ["first", "second", "third"]);
+}
+
+#[tokio::test]
 async fn one_that_fails_is_told_again_until_it_takes_it_and_in_order() {
     let rig = Rig::start().await;
     let (mut device, listener) = (rig.officer(), Listener::start().await);
