@@ -334,13 +334,14 @@ fn ingest(of_store: &Path, ids: &[RecorderId], days: u64) -> u64 {
     family(Family::Marks, &mut |files| {
         all_marks.iter().for_each(|mark| files.put(&keys::mark(mark.place), &records::encode(mark).unwrap()));
     });
-    let mut of_marks = |of: Family, row: &dyn Fn(&MarkRecord) -> (Vec<u8>, Vec<u8>)| {
-        let mut rows: Vec<_> = all_marks.iter().map(row).collect();
+    let mut sorted = |of: Family, mut rows: Vec<(Vec<u8>, Vec<u8>)>| {
         rows.sort_unstable();
         family(of, &mut |files| rows.iter().for_each(|(key, value)| files.put(key, value)));
     };
-    of_marks(Family::Marked, &|mark| (keys::marked(mark.place).to_vec(), records::encode(mark).unwrap()));
-    of_marks(Family::Categories, &|mark| (keys::category(&mark.category, mark.place), Vec::new()));
+    let marked = |mark: &MarkRecord| (keys::marked(mark.place).to_vec(), records::encode(mark).unwrap());
+    sorted(Family::Marked, all_marks.iter().map(marked).collect());
+    let category = |mark: &MarkRecord| (keys::category(&mark.category, mark.place), Vec::new());
+    sorted(Family::Categories, all_marks.iter().map(category).collect());
     family(Family::Presence, &mut |files| presence(files, ids, days));
     rows
 }
