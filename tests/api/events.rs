@@ -190,7 +190,8 @@ async fn a_console_to_whom_much_is_not_told_learns_at_a_beat_where_to_go_on() {
     let mut console = Console::open(&rig, "?department=Almaty", None).await;
     rig.send(device.chain.mark(&device.key, "near")).await;
     for _ in 0..40 {
-        // It may not have read that far when the first beat comes.
+        // The stream may not have read that far when a beat comes: then it is said at a later one.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(16)).await;
         tokio::time::resume();
