@@ -1,7 +1,12 @@
 //! One conformance suite for every engine of the store, and what only a disk can show: damage, orphans, room, reopening.
 //!
-//! The suite runs on the engine in memory, on RocksDB, and on RocksDB with a threshold so low that every body is ingested.
+//! The suite runs on the engine in memory, on RocksDB, on RocksDB with a threshold so low that every body is ingested, on an object store in
+//! memory, and on a real SeaweedFS where it can be installed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[cfg(feature = "cluster")]
+#[path = "support/seaweed.rs"]
+mod seaweed;
 
 use std::fs;
 use std::ops::Range;
@@ -11,6 +16,8 @@ use std::sync::Arc;
 use aigaq::Kind;
 use aigaq::store::engine::memory::{FailAt, Memory};
 use aigaq::store::engine::rocks::Rocks;
+#[cfg(feature = "cluster")]
+use aigaq::store::engine::slate::{self, Slate};
 use aigaq::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use aigaq::store::records::FootageKey;
 use aigaq::store::{Settings, Store, keys};
@@ -27,10 +34,17 @@ struct Rig {
 enum Home {
     Memory(Memory),
     Disk(TempDir, Box<Settings>),
+    #[cfg(feature = "cluster")]
+    Objects(Arc<dyn object_store::ObjectStore>, String),
 }
 
 fn settings(ingest_bytes_min: usize) -> Settings {
     Settings { ingest_bytes_min, free_bytes_min: 0, ..Settings::default() }
+}
+
+#[cfg(feature = "cluster")]
+fn slate() -> slate::Settings {
+    slate::Settings { flush_interval: std::time::Duration::from_millis(10), ..slate::Settings::default() }
 }
 
 /// Every body is ingested.
@@ -50,13 +64,37 @@ impl Rig {
         Self { name, engine, home: Home::Disk(dir, Box::new(settings)) }
     }
 
-    fn all() -> [Self; 4] {
-        [
+    #[cfg(feature = "cluster")]
+    fn objects(name: &'static str, objects: Arc<dyn object_store::ObjectStore>, prefix: String) -> Self {
+        let engine = Arc::new(Slate::open(Arc::clone(&objects), &prefix, slate()).unwrap());
+        Self { name, engine, home: Home::Objects(objects, prefix) }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn beyond_this_machine() -> Vec<Self> {
+        let memory = Arc::new(object_store::memory::InMemory::new());
+        let mut rigs = vec![Self::objects("objects in memory", memory, "store".to_owned())];
+        rigs.extend(seaweed::seaweed().map(|seaweed| {
+            let place = seaweed.place();
+            Self::objects("SeaweedFS", place.connect().unwrap(), place.prefix)
+        }));
+        rigs
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn beyond_this_machine() -> Vec<Self> {
+        Vec::new()
+    }
+
+    fn all() -> Vec<Self> {
+        let mut rigs = vec![
             Self::memory(),
             Self::disk("rocksdb", 4_096),
             Self::disk("rocksdb, ingested", INGEST),
             Self::disk("rocksdb, trickled", TRICKLE),
-        ]
+        ];
+        rigs.extend(Self::beyond_this_machine());
+        rigs
     }
 
     fn reopen(self) -> Self {
@@ -71,6 +109,8 @@ impl Rig {
                 let engine = Arc::new(Rocks::open(dir.path(), &settings).unwrap());
                 Self { name, engine, home: Home::Disk(dir, settings) }
             }
+            #[cfg(feature = "cluster")]
+            Home::Objects(objects, prefix) => Self::objects(name, objects, prefix),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod memory;
 pub mod rocks;
+#[cfg(feature = "cluster")]
+pub mod slate;
 
 use std::ops::Range;
 use std::path::PathBuf;
