@@ -8,6 +8,8 @@ mod apart;
 mod data;
 mod health;
 mod keys;
+#[cfg(feature = "cluster")]
+mod objects;
 mod parts;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ use crate::{enrol, fleet, http, incident, ingest, lookup, retention, store};
 
 use apart::Apart;
 pub use data::DataDir;
+#[cfg(feature = "cluster")]
+pub(crate) use objects::fit;
 use parts::{Opened, Tasks};
 pub(crate) use parts::{enrol_settings, seal_settings};
 
@@ -67,7 +71,23 @@ impl Server {
     /// [`Kind::Invalid`] for what the operator has to mend, such as an address in use; [`Kind::Damaged`] when what was
     /// acknowledged is not there.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
-        Self::start_over(config, clock, Store::open).await
+        let Some(of) = config.store.objects.clone() else {
+            return Self::start_over(config, clock, Store::open).await;
+        };
+        #[cfg(feature = "cluster")]
+        {
+            let (known, time) = (config.clone(), clock.clone());
+            let probed = parts::blocking(move || objects::Probed::new(&known, &of, &time)).await?;
+            Self::start_over(config, clock, move |dir, settings| probed.open(dir, settings)).await
+        }
+        #[cfg(not(feature = "cluster"))]
+        {
+            let text = format!(
+                "store.engine: this program is built without the feature cluster, which the bucket {} needs",
+                of.bucket
+            );
+            Err(Error::new(Kind::Invalid, text))
+        }
     }
 
     /// The same over the store that `open` opens, given its directory.

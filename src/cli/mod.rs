@@ -22,6 +22,8 @@ mod log;
 #[cfg(feature = "recorder")]
 mod logs;
 mod output;
+#[cfg(feature = "cluster")]
+mod probe;
 #[cfg(feature = "recorder")]
 mod record;
 #[cfg(feature = "server")]

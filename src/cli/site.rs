@@ -2,6 +2,8 @@
 
 use clap::Subcommand;
 
+#[cfg(feature = "cluster")]
+use super::probe;
 use super::{account, backup, check, demo, enrol, keys, load, log, logs, restore, retention, revoke, serve, witness};
 use crate::error::Result;
 
@@ -32,6 +34,8 @@ pub(super) enum Command {
     Log(log::Args),
     Retention(retention::Args),
     Keys(keys::Args),
+    #[cfg(feature = "cluster")]
+    Probe(probe::Args),
     Load(load::Args),
 }
 
@@ -57,6 +61,8 @@ pub(super) fn dispatch(command: Command) -> Result<()> {
         Command::Log(args) => log::run(args),
         Command::Retention(args) => retention::run(args),
         Command::Keys(args) => keys::run(args),
+        #[cfg(feature = "cluster")]
+        Command::Probe(args) => probe::run(args),
         Command::Load(args) => load::run(args),
     }
 }

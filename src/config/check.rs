@@ -142,6 +142,7 @@ fn store(raw: &mut Raw) -> Store {
         cache_bytes: raw.integer("cache_bytes", 32 * MIB, 8 * MIB..=64 * 1024 * MIB),
         open_files_max: raw.integer("open_files_max", 512, 64..=1_000_000),
         scrub_bytes_per_s: raw.integer("scrub_bytes_per_s", 16 << 20, 1 << 20..=1 << 34),
+        objects: super::objects::read(raw),
     }
 }
 

@@ -7,6 +7,7 @@
 mod access;
 mod check;
 mod marks;
+mod objects;
 mod raw;
 mod webhooks;
 
@@ -21,6 +22,7 @@ use url::Url;
 
 pub use access::{Access, Grant, Provider};
 pub use marks::{MarkCategory, Marks};
+pub use objects::Objects;
 pub use webhooks::{Webhook, Webhooks};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -140,6 +142,8 @@ pub struct Store {
     pub open_files_max: u32,
     /// Footage that the scrub reads in a second at most, bytes.
     pub scrub_bytes_per_s: u64,
+    /// The bucket that has ledger and footage, in the place of the data directory.
+    pub objects: Option<Objects>,
 }
 
 /// The section `[retention]`.

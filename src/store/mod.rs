@@ -178,7 +178,14 @@ impl Store {
     /// [`Kind::Busy`] when another process has it open, [`Kind::Damaged`] when it does not read, [`Kind::Invalid`] when
     /// another release wrote it, or the keys of its footage are gone.
     pub fn open(dir: &Path, settings: &Settings) -> Result<Self> {
-        let engine = Arc::new(Rocks::open(dir, settings)?);
+        Self::sealed_over(Arc::new(Rocks::open(dir, settings)?), dir, settings)
+    }
+
+    /// The same over another engine than that of the disk: of what is beside `dir` it needs the keys of the footage alone.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn sealed_over(engine: Arc<dyn Engine>, dir: &Path, settings: &Settings) -> Result<Self> {
         let keys = dir.with_file_name(seal::DIR);
         if !keys.exists() && engine.get(Family::Meta, keys::META_SEALED)?.is_some() {
             let text = format!(
