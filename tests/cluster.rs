@@ -21,6 +21,7 @@ use aigaq_proto::message::Receipt;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
+use rustix::process::Signal;
 use support::Identity;
 use support::chain::Chain;
 use support::process::{AIGAQ, ServerProcess, aigaq};
@@ -148,6 +149,49 @@ fn nothing_with_a_receipt_is_lost_when_a_server_on_a_bucket_is_killed_again_and_
     assert_eq!(places.len(), promised.len(), "each link has a place of its own in the log");
     println!("{rounds} kills, {} links with a receipt, none lost", promised.len());
     assert!(promised.len() >= (rounds * BETWEEN) as usize, "the load was real");
+}
+
+#[test]
+fn a_server_that_slept_while_another_took_its_place_acknowledges_nothing_when_it_wakes_and_ends() {
+    let Some(seaweed) = seaweed::seaweed() else { return };
+    let (dir, place) = (tempfile::tempdir().unwrap(), seaweed.place());
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let sleeper = start(&first, "127.0.0.1:0", &place).unwrap();
+    let identity = Identity::enrol(&first, &dir.path().join("chest-1"));
+    let endpoint = {
+        let _entered = runtime.enter();
+        endpoint()
+    };
+    let mut chain = Chain::new(identity.id, 1_700_000_000_000_000);
+    let open =
+        |at| runtime.block_on(async { tokio::time::timeout(PATIENCE, Session::open(&endpoint, at, &identity)).await });
+    let before = open(sleeper.quic).unwrap().unwrap();
+    let link = chain.start(&identity.signing);
+    runtime.block_on(before.send(&link)).unwrap().receipt();
+
+    // The same keys on another machine: what an operator does who takes the first for dead.
+    assert!(Command::new("cp").arg("-a").args([&first, &second]).status().unwrap().success());
+    sleeper.signal(Signal::STOP);
+    let successor = start(&second, "127.0.0.1:0", &place).unwrap();
+    let after = open(successor.quic).unwrap().unwrap();
+    let link = chain.media(&identity.signing, Bytes::from(vec![7; 50_000]));
+    let receipt = runtime.block_on(after.send(&link)).unwrap().receipt();
+
+    sleeper.signal(Signal::CONT);
+    let woken = runtime.block_on(before.send(&link));
+    assert!(!matches!(woken, Ok(Answer::Receipt(_))), "a server that was fenced signs a second history: {woken:?}");
+    let status = sleeper.end(PATIENCE).expect("a server that was fenced goes on");
+    assert!(!status.success());
+    let log = std::fs::read_to_string(first.join("test.log")).unwrap();
+    assert!(log.contains("another process has opened this store"), "{log}");
+
+    let again = runtime.block_on(after.send(&link)).unwrap().receipt();
+    assert_eq!((again.log_index, again.digest), (receipt.log_index, receipt.digest), "a repeat gets the same receipt");
+    let link = chain.media(&identity.signing, Bytes::from(vec![8; 50_000]));
+    let next = runtime.block_on(after.send(&link)).unwrap().receipt();
+    assert!(next.log_index > receipt.log_index);
+    assert!(successor.terminate().success());
 }
 
 fn ffmpeg(arguments: &[&str]) {

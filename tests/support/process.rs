@@ -81,6 +81,23 @@ impl ServerProcess {
         self.child.id()
     }
 
+    /// How it ends by itself; `None` if it goes on for longer than that.
+    pub fn end(mut self, patience: std::time::Duration) -> Option<ExitStatus> {
+        let until = std::time::Instant::now() + patience;
+        while std::time::Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        None
+    }
+
+    /// SIGSTOP, SIGCONT or any other.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
     /// SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -89,8 +106,7 @@ impl ServerProcess {
 
     /// SIGTERM, then waits for the end.
     pub fn terminate(mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         self.child.wait().unwrap()
     }
 }

@@ -121,9 +121,9 @@ impl Slate {
             return Ok(());
         }
         let ledger = self.ledger.clone();
-        let written = self.bridge.wait(self.commit_deadline, async move {
-            ledger.write(writes).await.map_err(|error| Error::new(Kind::Fatal, error.to_string()))
-        });
+        let written = self
+            .bridge
+            .wait(self.commit_deadline, async move { ledger.write(writes).await.map_err(|error| lost(&error)) });
         written.map_err(|error| self.poisoned(what, error))
     }
 
@@ -285,7 +285,7 @@ impl Engine for Slate {
         }
         match self.ledger.ended() {
             None => Ok(()),
-            Some(CloseReason::Fenced) => Err(self.poisoned("fenced", "another process has opened this store")),
+            Some(CloseReason::Fenced) => Err(self.poisoned("fenced", FENCED)),
             Some(reason) => Err(self.poisoned("the ledger has ended", format!("{reason:?}"))),
         }
     }
@@ -293,9 +293,8 @@ impl Engine for Slate {
     fn settle(&self) -> Result<()> {
         self.healthy()?;
         let ledger = self.ledger.clone();
-        let settled = self.bridge.wait(OPEN_DEADLINE, async move {
-            ledger.settle().await.map_err(|error| Error::new(Kind::Fatal, error.to_string()))
-        });
+        let settled =
+            self.bridge.wait(OPEN_DEADLINE, async move { ledger.settle().await.map_err(|error| lost(&error)) });
         settled.map_err(|error| self.poisoned("cannot write out", error))
     }
 
@@ -357,13 +356,24 @@ impl Iterator for Scan<'_> {
         if let Some(error) = self.failed.take() {
             return Some(Err(error));
         }
-        if self.ready.is_empty() {
-            if let Err(error) = self.fetch() {
-                return Some(Err(error));
-            }
+        if self.ready.is_empty()
+            && let Err(error) = self.fetch()
+        {
+            return Some(Err(error));
         }
         let (key, value) = self.ready.pop_front()?;
         Some(Ok((rows::without_name(&key).into(), value.as_ref().into())))
+    }
+}
+
+/// Who has the store now; whoever reads this stops one of the two.
+const FENCED: &str = "another process has opened this store";
+
+/// An error of a write.
+fn lost(error: &slatedb::Error) -> Error {
+    match error.kind() {
+        slatedb::ErrorKind::Closed(CloseReason::Fenced) => Error::new(Kind::Fatal, FENCED),
+        _ => Error::new(Kind::Fatal, error.to_string()),
     }
 }
 

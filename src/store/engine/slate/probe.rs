@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, PutResult, UpdateVersion};
@@ -112,9 +112,14 @@ impl Probe {
         let clock_off = self.writes().await?;
         let mut puts = Vec::new();
         for round in 0..ROUNDS {
-            puts.push(self.creators(round).await?);
+            puts.push(self.alone(round).await?);
         }
-        self.changes().await?;
+        // All names at once: there are stores that settle a race by waiting, a second for each who lost.
+        // To their end, whatever is found, so that nothing is put after it was removed.
+        let races = join_all((0..ROUNDS).map(|round| self.creators(round)));
+        let (races, changes) = join(races, self.changes()).await;
+        races.into_iter().collect::<Result<()>>()?;
+        changes?;
         self.lists().await?;
         puts.sort_unstable();
         let put = puts.get(puts.len() / 2).copied().unwrap_or_default();
@@ -141,15 +146,19 @@ impl Probe {
         Ok(off)
     }
 
-    /// One of many creators wins, and what it wrote is there. Returns how long a put took that had no rival.
-    async fn creators(&self, round: usize) -> Result<Duration> {
-        let at = self.at(format!("create-{round}"));
+    /// How long a put takes that has no rival.
+    async fn alone(&self, round: usize) -> Result<Duration> {
         let began = Instant::now();
         self.put(&self.at(format!("alone-{round}")), "alone", PutMode::Create).await.map_err(failed)?;
-        let alone = began.elapsed();
+        Ok(began.elapsed())
+    }
+
+    /// One of many creators wins, and what it wrote is there.
+    async fn creators(&self, round: usize) -> Result<()> {
+        let at = self.at(format!("create-{round}"));
         let who: Vec<String> = (0..RACERS).map(|racer| format!("creator {racer}")).collect();
         let outcomes = join_all(who.iter().map(|racer| self.put(&at, racer, PutMode::Create))).await;
-        self.one_won(&at, &who, outcomes, "create-if-absent").await.map(|()| alone)
+        self.one_won(&at, &who, outcomes, "create-if-absent").await
     }
 
     /// One of many who change a version wins, and nobody changes one that is gone.
