@@ -116,7 +116,7 @@ impl City {
         for page in 0.. {
             let found = self.ask(&question);
             assert!(found.recordings.len() <= question.limit && (!found.more || !found.recordings.is_empty()));
-            question.after = found.recordings.last().map(|last| (last.recorder, last.from));
+            question.after = found.recordings.last().map(|last| (last.recorder, last.to));
             all.extend(found.recordings);
             if !found.more {
                 break;
@@ -406,7 +406,7 @@ fn what_is_not_seen_takes_no_part() {
         let mut sees = |record: &RecorderRecord| record.department == "Astana";
         let page = find::recordings(&city.store, &city.fleet, &question, BEGIN, &mut sees).unwrap();
         seen.extend(page.recordings.iter().map(|one| one.recorder));
-        question.after = page.recordings.last().map(|last| (last.recorder, last.from));
+        question.after = page.recordings.last().map(|last| (last.recorder, last.to));
         if !page.more {
             break;
         }
@@ -441,6 +441,7 @@ fn footage_that_is_over_leaves_the_index_and_what_was_moved_stays() {
     let area = Some(Area::Near { centre: somewhere, metres: 10.0 });
     let asked = Question { area, ..question(BEGIN..BEGIN + 60 * MINUTE) };
     assert_eq!(city.ask(&asked).recordings.len(), 3);
+    let told = city.ask(&Question { limit: 1, ..asked.clone() }).recordings;
     let link = city.store.link(city.recorders[0], 2).unwrap().unwrap();
     let day = link.body.place().unwrap().day;
     let owner = aigaq::store::records::Owner::Link(2);
@@ -456,6 +457,8 @@ fn footage_that_is_over_leaves_the_index_and_what_was_moved_stays() {
     };
     let kept = vec![(city.recorders[0], BEGIN + 2 * S, 1)];
     assert_eq!(left(&city), kept, "what is hidden is not found");
+    let next = Question { after: Some((told[0].recorder, told[0].to)), ..asked.clone() };
+    assert_eq!(city.ask(&next).recordings, [], "what was told already does not come again because its begin is hidden");
     let rows = |city: &City| Family::ALL.map(|family| (family, city.rows(&memory, family)));
     let before = rows(&city);
     city.store.drop_days_before(day + 1).unwrap();

@@ -4,7 +4,8 @@
 //! when. It is found if any of it lies in the range that is asked for, and told whole, as far as [`LOOK_US`] beyond the range. Footage that was
 //! deleted or is hidden has no part in it.
 //!
-//! A page is in the order of recorders and, for each, of time; a cursor is the place of the last recording that was told. While footage
+//! A page is in the order of recorders and, for each, of time; a cursor is the end of the last recording that was told, since its
+//! begin moves when its first footage is deleted. While footage
 //! arrives that place does not move: whatever was there when the first page was made comes on one of the pages, unless it has grown
 //! together with what was told already; nothing is told twice. What arrives late lies at its recorded time, before the cursor or behind.
 //!
@@ -64,7 +65,7 @@ pub struct Question {
     pub text: Option<String>,
     /// Taken there, in the range.
     pub area: Option<Area>,
-    /// After this place: recorder, and begin of a recording.
+    /// After this place: recorder, and end of a recording.
     pub after: Option<(RecorderId, Micros)>,
     /// So many at most.
     pub limit: usize,
@@ -204,7 +205,7 @@ impl Search<'_> {
 
     /// The recordings of a recorder that are looked for, behind the cursor, in order.
     fn of_recorder(&mut self, recorder: RecorderId, hits: Option<&[(Micros, f64)]>) -> Result<Vec<Recording>> {
-        let after = self.question.after.filter(|(last, _)| *last == recorder).map(|(_, begin)| begin);
+        let after = self.question.after.filter(|(last, _)| *last == recorder).map(|(_, end)| end);
         let runs = runs::touching(self.store, recorder, self.question.range.clone(), &mut self.budget)?;
         let mut found = Vec::new();
         for run in runs.into_iter().filter(|run| after.is_none_or(|after| run.from > after)) {

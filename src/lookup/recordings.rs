@@ -174,7 +174,7 @@ fn page(store: &Store, state: &State, scope: &Scope<Find>, question: &Question) 
     (state.import)()?;
     let mut sees = |record: &RecorderRecord| scope.sees(record);
     let page = find::recordings(store, &state.fleet, question, state.clock.now(), &mut sees)?;
-    let next = page.recordings.last().filter(|_| page.more).map(|last| format!("{}-{}", last.recorder, last.from));
+    let next = page.recordings.last().filter(|_| page.more).map(|last| format!("{}-{}", last.recorder, last.to));
     let directory = store.directory()?;
     let measures = matches!(question.area, Some(Area::Near { .. }));
     let recordings =
@@ -216,9 +216,9 @@ fn question(query: RecordingsQuery) -> Result<Question> {
 /// Reads the place of a recording.
 fn cursor(text: &str) -> Result<(RecorderId, Micros)> {
     let read = || {
-        let (recorder, begin) = text.split_once('-')?;
-        let begin = begin.parse::<Micros>().ok().filter(|number| number.to_string() == begin)?;
-        Some((recorder_id(recorder).ok()?, begin))
+        let (recorder, end) = text.split_once('-')?;
+        let end = end.parse::<Micros>().ok().filter(|number| number.to_string() == end)?;
+        Some((recorder_id(recorder).ok()?, end))
     };
     read().ok_or_else(|| Error::new(Kind::Invalid, "cursor must be what the page before had as next"))
 }
