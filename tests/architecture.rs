@@ -58,7 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("recorder", &["est", "media"]),
-    ("check", &["log", "place", "seal", "store"]),
+    ("check", &["integrity", "log", "place", "seal", "store"]),
     ("witness", &["enrol", "http"]),
 ];
 

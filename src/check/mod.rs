@@ -12,6 +12,7 @@ mod chains;
 mod expiry;
 mod footage;
 mod index;
+mod integrity;
 #[cfg(test)]
 mod tests;
 mod trail;
@@ -30,10 +31,9 @@ use crate::log::Identity;
 use crate::seal;
 use crate::store::engine::{Entry, Family};
 use crate::store::records::{
-    self, AccountRecord, AnnouncementRecord, AnswerRecord, AuditRecord, CaseRecord, CertificateRecord, CheckRecord,
-    ClassRecord, DayRecord, DestructionRecord, DrawRecord, ExtensionRecord, FeedRecord, HoldRecord, IncidentRecord,
-    NoteRecord, RecorderRecord, ReportedRecord, RequestRecord, RevocationListRecord, SessionRecord, WebhookRecord,
-    WishRecord,
+    self, AccountRecord, AnnouncementRecord, AnswerRecord, CertificateRecord, ClassRecord, DayRecord,
+    DestructionRecord, ExtensionRecord, FeedRecord, HoldRecord, IncidentRecord, NoteRecord, RecorderRecord,
+    ReportedRecord, RequestRecord, RevocationListRecord, SessionRecord, WebhookRecord, WishRecord,
 };
 use crate::store::{self, Settings, Store, keys};
 use walk::{Hole, Walk};
@@ -326,7 +326,8 @@ fn check_store(store: &Store, log: Identity, dir: &Path, on_problem: &mut dyn Fn
     let mut findings = Findings::new(on_problem);
     let mut log = tree::check(store, log, dir, &mut findings)?;
     let bodies = chains::check(store, &mut log, &mut findings);
-    trail::check(store, &mut log, &mut findings);
+    let told = trail::check(store, &mut log, &mut findings);
+    integrity::check(store, &log, told, &mut findings);
     log.check_owners(&mut findings);
     let moved = expiry::check(store, &bodies, &mut findings);
     keys_of(store, &mut findings);
@@ -371,9 +372,6 @@ fn rest(store: &Store, findings: &mut Findings<'_>) {
     incidents(store, findings);
     of_the_field::<AnswerRecord>(store, Family::Answers, |key| keys::read_answer(key).map(|_| ()), findings);
     of_the_field::<WebhookRecord>(store, Family::Webhooks, |_| Ok(()), findings);
-    cases(store, findings);
-    of_the_field::<DrawRecord>(store, Family::Draws, |key| keys::read_check(key).map(|_| ()), findings);
-    of_the_field::<CheckRecord>(store, Family::Checks, |key| keys::read_check(key).map(|_| ()), findings);
     of_the_field::<ReportedRecord>(store, Family::Reported, |key| keys::read_reported(key).map(|_| ()), findings);
     of_the_field::<DayRecord>(store, Family::Days, |key| keys::read_day(key).map(|_| ()), findings);
     of_the_field::<AccountRecord>(store, Family::Accounts, |_| Ok(()), findings);
@@ -398,22 +396,6 @@ fn incidents(store: &Store, findings: &mut Findings<'_>) {
             is_there(number)
         });
         findings.keep("incidents", place_of(Family::IncidentNotes, &key), read);
-    }
-}
-
-/// Each version of a case is what its name and its audit entry say.
-fn cases(store: &Store, findings: &mut Findings<'_>) {
-    for (key, value) in walk(store, Family::Cases, findings) {
-        let read = keys::read_case(&key).and_then(|digest| {
-            let record: CaseRecord = records::decode(&value, "cases")?;
-            let entry = store.audit_entry(record.entry)?;
-            let entry = entry.map(|(stored, _)| records::decode::<AuditRecord>(&stored, "audit")).transpose()?;
-            let is_said = entry.is_some_and(|entry| entry.content == Some(digest));
-            let is_same = Digest::of(record.canonical.as_bytes()) == digest;
-            let damaged = || Error::new(Kind::Damaged, "it is not what its name and its audit entry say");
-            if is_same && is_said { Ok(()) } else { Err(damaged()) }
-        });
-        findings.keep("cases", place_of(Family::Cases, &key), read);
     }
 }
 

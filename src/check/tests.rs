@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{Report, check, check_store};
 use crate::error::Kind;
+use crate::integrity::check::tests as judging;
 use crate::log::{Identity, Log, Staged};
 use crate::seal::{self, Ring};
 use crate::store::engine::memory::Memory;
@@ -22,9 +23,9 @@ use crate::store::engine::rocks::Rocks;
 use crate::store::engine::{Batch, Direction, Engine, Family, NewBody};
 use crate::store::policy::Rule;
 use crate::store::records::{
-    self, Act, AuditRecord, Body, CaseRecord, CountedRecord, Entered, Event, ExpiryRecord, FootageKey, HeadRecord,
-    LinkRecord, LossRecord, MarkPlace, MarkRecord, Owner, QuarantineRecord, Raiser, RecorderKey, RecorderKind,
-    RecorderRecord,
+    self, Act, AuditRecord, Body, CaseRecord, CheckId, CheckRecord, CountedRecord, DrawRecord, Entered, Event,
+    ExpiryRecord, FootageKey, HeadRecord, LinkRecord, LossRecord, MarkPlace, MarkRecord, Owner, QuarantineRecord,
+    Raiser, RecorderKey, RecorderKind, RecorderRecord,
 };
 use crate::store::{Commit, Hidden, Move, NewLink, NewQuarantine, Policy, Settings, Store, keys};
 
@@ -619,6 +620,96 @@ fn a_case_that_is_not_what_its_name_says_is_a_problem() {
     Rig::expect(
         |rig| rig.put(Family::Cases, &keys::case(digest), Some(records::encode(&record).unwrap())),
         &format!("case {digest}: it is not what its name and its audit entry say"),
+    );
+}
+
+/// Puts a draw that has not been shown and a check that one has scored, as the server would.
+fn checked(rig: &Rig) -> CheckRecord {
+    let said = |object: String, action: &str, content: Digest| {
+        let entry = AuditRecord::new(1, Event::Check, "account:lead", "::1", action.to_owned());
+        AuditRecord { content: Some(content), ..entry.about(object) }
+    };
+    let act = Act { at: 1, by: "account:lead".to_owned(), reason: String::new() };
+    let canonical = crate::integrity::case::tests::case().canonical().unwrap();
+    let case = Digest::of(canonical.as_bytes());
+    let record = CaseRecord { canonical, added: act.clone(), entry: 0 };
+    rig.store.add_case(case, &record, &said(case.to_string(), "add case", case)).unwrap();
+    let draw = DrawRecord {
+        id: CheckId([2; 16]),
+        department: "Astana".to_owned(),
+        seed_digest: Digest::ZERO,
+        roster: vec!["badge 1".to_owned(), "badge 2".to_owned()],
+        count: 1,
+        committed: act,
+        entry: 0,
+        revealed: None,
+    };
+    let committed = said(hex(draw.id), "commit to draw", crate::integrity::said::committed(&draw).unwrap());
+    rig.store.add_draw(&draw, &committed).unwrap();
+    let mut check = CheckRecord { case, ..judging::check() };
+    let made = said(hex(check.id), "make check", crate::integrity::said::made(&check).unwrap());
+    rig.store.add_check(&check, &made, || Ok(None::<()>)).unwrap();
+    let sheet = judging::sheet("a", 5, "took", &[("courtesy", 4), ("appeal", 290)]);
+    let scored = said(hex(check.id), "score check", crate::integrity::said::scored(check.id, &sheet).unwrap());
+    let push = |check: &mut CheckRecord| {
+        check.sheets.push(sheet.clone());
+        Ok(None::<()>)
+    };
+    rig.store.change_check(check.id, &scored, push).unwrap();
+    check.sheets.push(sheet);
+    check
+}
+
+fn hex(id: CheckId) -> String {
+    data_encoding::HEXLOWER.encode(&id.0)
+}
+
+#[test]
+fn draws_and_checks_that_are_what_the_trail_says_are_no_problem() {
+    let rig = Rig::sound();
+    checked(&rig);
+    assert_eq!(rig.check().1, Vec::<String>::new());
+}
+
+#[test]
+fn a_check_that_is_not_what_was_made_or_scored_is_a_problem() {
+    let changes: [fn(&mut CheckRecord); 5] = [
+        |check| check.person = "badge 18".to_owned(),
+        |check| check.assessors[1] = "account:c".to_owned(),
+        |check| check.sheets[0].judged[0].value = 5,
+        |check| check.sheets.clear(),
+        |check| check.closed_at = Some(5),
+    ];
+    for change in changes {
+        Rig::expect(
+            |rig| {
+                let mut check = checked(rig);
+                change(&mut check);
+                rig.put(Family::Checks, &keys::check(check.id), Some(records::encode(&check).unwrap()));
+            },
+            &format!("check {}: it is not what its audit entries say", hex(judging::check().id)),
+        );
+    }
+}
+
+#[test]
+fn a_check_that_is_gone_and_a_draw_with_another_roster_are_problems() {
+    let id = judging::check().id;
+    Rig::expect(
+        |rig| {
+            checked(rig);
+            rig.put(Family::Checks, &keys::check(id), None);
+        },
+        &format!("check {}: the trail has it, and it is gone", hex(id)),
+    );
+    Rig::expect(
+        |rig| {
+            checked(rig);
+            let mut draw = rig.store.draw(CheckId([2; 16])).unwrap().unwrap();
+            draw.roster.pop();
+            rig.put(Family::Draws, &keys::check(draw.id), Some(records::encode(&draw).unwrap()));
+        },
+        &format!("draw {}: it is not what its audit entries say", hex(CheckId([2; 16]))),
     );
 }
 

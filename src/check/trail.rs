@@ -5,6 +5,7 @@
 
 use aigaq_proto::{Micros, statement};
 
+use super::integrity::Told;
 use super::tree::{Claim, Log};
 use super::{Findings, Walk, place_of};
 use crate::error::{Error, Kind, Result};
@@ -23,11 +24,13 @@ struct Walked {
     log_index: Option<u64>,
     /// The first entry that the log does not have.
     unlogged: Option<u64>,
+    /// What it says of integrity checks.
+    told: Told,
 }
 
-/// Walks the trail from end to end, and from the side of the log.
-pub(super) fn check(store: &Store, log: &mut Log<'_>, findings: &mut Findings<'_>) {
-    let mut walked = Walked { next: 1, at: 0, log_index: None, unlogged: None };
+/// Walks the trail from end to end, and from the side of the log; returns what it says of integrity checks.
+pub(super) fn check(store: &Store, log: &mut Log<'_>, findings: &mut Findings<'_>) -> Told {
+    let mut walked = Walked { next: 1, at: 0, log_index: None, unlogged: None, told: Told::default() };
     let mut behind_hole = false;
     for entry in Walk::new(store.engine(), Family::Audit) {
         let Some(entry) = findings.read(entry) else {
@@ -53,11 +56,12 @@ pub(super) fn check(store: &Store, log: &mut Log<'_>, findings: &mut Findings<'_
     }
     if findings.has_hole(&[Family::Audit]) {
         findings.not_checked("entries of the trail that the log has", gone.len() as u64);
-        return;
+        return walked.told;
     }
     for (number, log_index) in gone {
         findings.problem("audit", format!("audit entry {number} is gone; the log has it as entry {log_index}"));
     }
+    walked.told
 }
 
 fn damaged(what: impl Into<String>) -> Error {
@@ -86,6 +90,7 @@ fn one(
         findings.problem("audit", format!("audit entry {number}: it is older than the one before"));
     }
     walked.at = record.at;
+    walked.told.note(&record);
     let Ok(leaf) = store.audit_leaf(number) else {
         findings.not_checked("leaves of the trail", 1);
         return Ok(());

@@ -21,6 +21,7 @@ const LEVELS: u8 = 8;
 /// The entries of a log that was checked, and which of them a link has claimed.
 pub(super) struct Log<'a> {
     store: &'a Store,
+    reader: Reader,
     size: u64,
     claimed: Vec<bool>,
     tiles: HashMap<u64, Vec<u8>>,
@@ -54,7 +55,7 @@ pub(super) fn check<'a>(
     }
     rows(store, size, findings);
     let claimed = vec![false; usize::try_from(size).unwrap_or_default()];
-    Ok(Log { store, size, claimed, tiles: HashMap::new() })
+    Ok(Log { store, reader, size, claimed, tiles: HashMap::new() })
 }
 
 /// Reads every stored row: each level has as many items as the size of the log asks for, and no other.
@@ -105,6 +106,11 @@ pub(super) enum Claim {
 }
 
 impl Log<'_> {
+    /// The root of the tree of the first so many entries, from the stored tiles.
+    pub(super) fn root(&self, size: u64) -> Result<Digest> {
+        self.reader.root(size)
+    }
+
     /// Checks that the entry at `index` is that of the link or the audit entry with this digest, and that nothing else claims it.
     pub(super) fn claim(&mut self, index: u64, tree_size: u64, digest: &Digest, received_at: Micros) -> Claim {
         if index >= tree_size || tree_size > self.size {

@@ -28,6 +28,7 @@ use super::viewer::{Check, Scope, Viewer};
 use crate::error::{Error, Kind, Result};
 use crate::integrity::case::Case;
 use crate::integrity::check::{self, Part, State as Standing};
+use crate::integrity::said;
 use crate::store::Store;
 use crate::store::records::{CheckId, CheckRecord, Event, SheetRecord};
 
@@ -260,7 +261,7 @@ pub(super) async fn create(
     };
     let id = id_text(check.id);
     let mut entry = viewer.entry(Event::Check, format!("make check {id} with case {case}")).about(id.clone());
-    entry.at = check.made.at;
+    (entry.at, entry.content) = (check.made.at, Some(said::made(&check)?));
     let actor = viewer.actor().to_owned();
     let access = state.access.clone();
     let made = permit.evidence().ask(move |store| {

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::{PageQuery, check_id, checked_by, digest, id_text, new_id};
 use crate::error::{Error, Kind, Result};
-use crate::integrity::{case, draw as drawing};
+use crate::integrity::{draw as drawing, said};
 use crate::lookup::State;
 use crate::lookup::holds::{ActDocument, act, act_document};
 use crate::lookup::problem::Problem;
@@ -133,28 +133,6 @@ pub(in crate::lookup) struct DrawPage {
     next: Option<String>,
 }
 
-/// What the log has of a draw.
-#[derive(Serialize)]
-struct Commitment<'a> {
-    algorithm: &'a str,
-    department: &'a str,
-    roster_digest: String,
-    count: u32,
-    seed_digest: String,
-}
-
-fn commitment(draw: &DrawRecord) -> Result<Digest> {
-    let roster_digest = drawing::roster_digest(&draw.roster).to_string();
-    let said = Commitment {
-        algorithm: drawing::ALGORITHM,
-        department: &draw.department,
-        roster_digest,
-        count: draw.count,
-        seed_digest: draw.seed_digest.to_string(),
-    };
-    Ok(case::digest(&case::canonical(&said)?))
-}
-
 /// Commits to a draw: to a roster, and to a seed that is shown when the log has that.
 #[utoipa::path(post, operation_id = "commit_draw", path = "/v1/checks/draws", tag = "checks", request_body = NewDraw,
     responses((status = 201, description = "It is committed to", body = DrawDocument),
@@ -182,7 +160,7 @@ pub(in crate::lookup) async fn commit_draw(
     let (id, department) = (id_text(draw.id), draw.department.clone());
     let theirs = move |_: &Store, scope: &Scope<Check>| Ok(scope.sees_department(&department));
     let scope = viewer.over_if("there is no such department", theirs).await?;
-    let commitment = commitment(&draw)?;
+    let commitment = said::committed(&draw)?;
     let mut entry = viewer.entry(Event::Check, format!("commit to draw {id}")).about(id.clone());
     (entry.at, entry.content) = (draw.committed.at, Some(commitment));
     let document = scope.evidence().ask(move |store| {
@@ -320,7 +298,7 @@ fn document(store: &Store, draw: DrawRecord) -> Result<DrawDocument> {
         count: draw.count,
         committed: act_document(draw.committed.clone()),
         entry: draw.entry,
-        commitment: commitment(&draw)?.to_string(),
+        commitment: said::committed(&draw)?.to_string(),
         log_index: store.audit_leaf(draw.entry)?.map(|leaf| leaf.log_index),
         revealed,
         department: draw.department,

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use aigaq_proto::Digest;
 use axum::Json;
 use axum::extract::State as Shared;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::{CheckDocument, absent, case_of, check_id, document, id_text, of_check};
 use crate::access;
 use crate::error::{Error, Kind, Result};
-use crate::integrity::case::{self, Case, Measure};
+use crate::integrity::case::{Case, Measure};
 use crate::integrity::check::{self, Refusal};
-use crate::integrity::span;
+use crate::integrity::{said, span};
 use crate::lookup::State;
 use crate::lookup::problem::Problem;
 use crate::lookup::request::{FromJson, FromPath, words};
@@ -27,7 +26,7 @@ use crate::store::{Changed, Store};
 const SPAN_DAYS_MAX: u64 = 1;
 
 /// What an assessor scores.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "option": "refused-and-reported",
@@ -43,13 +42,13 @@ pub(in crate::lookup) struct NewSheet {
 }
 
 /// What is judged of one criterion, and what shows it.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::lookup) struct NewScore {
     /// The criterion.
     criterion: String,
     /// Points; not for a time, which is that of the footage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     points: Option<u32>,
     /// Beginning of the footage that shows it, RFC 3339 UTC; for a time, the appeal.
     from: String,
@@ -82,7 +81,7 @@ pub(in crate::lookup) async fn score(
     let (actor, at) = (viewer.actor().to_owned(), state.clock.now());
     let scope = of_check(&viewer, id).await?;
     let mut entry = viewer.entry(Event::Check, format!("score check {}", id_text(id))).about(id_text(id));
-    (entry.at, entry.content) = (at, Some(content(&new)?));
+    entry.at = at;
     let scored = scope.evidence().ask(move |store| {
         let check = store.check(id)?.ok_or_else(absent)?;
         if check::part(&check, &actor) == check::Part::Other {
@@ -95,6 +94,7 @@ pub(in crate::lookup) async fn score(
             option: new.option.clone(),
             judged: judged(store, &case, &check, new)?,
         };
+        entry.content = Some(said::scored(id, &sheet)?);
         let changed = store.change_check(id, &entry, |check| Ok(check::score(&case, check, sheet).err()))?;
         Ok(match changed {
             Changed::Done(check) => Ok(document(&case, &check, &actor)),
@@ -146,11 +146,6 @@ pub(in crate::lookup) async fn name_third(
         })
     });
     named.await?.map(Json).map_err(refused)
-}
-
-/// The digest of what is scored, for the trail.
-fn content(new: &NewSheet) -> Result<Digest> {
-    Ok(case::digest(&case::canonical(new)?))
 }
 
 fn refused(refusal: Refusal) -> Problem {
