@@ -81,16 +81,16 @@ impl ServerProcess {
         self.child.id()
     }
 
-    /// How it ends by itself; `None` if it goes on for longer than that.
+    /// How it ends by itself; `None`, and its end, if it goes on for longer than that.
     pub fn end(mut self, patience: std::time::Duration) -> Option<ExitStatus> {
-        let until = std::time::Instant::now() + patience;
-        while std::time::Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return Some(status);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let (told, ended) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || told.send(self.child.wait().unwrap()));
+        let status = ended.recv_timeout(patience).ok();
+        if status.is_none() {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        None
+        status
     }
 
     /// SIGSTOP, SIGCONT or any other.
