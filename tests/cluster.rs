@@ -116,12 +116,15 @@ fn nothing_with_a_receipt_is_lost_when_a_server_on_a_bucket_is_killed_again_and_
         })
         .collect();
     drop(told);
-    let mut promised = Vec::new();
+    let (mut promised, mut random) = (Vec::new(), StdRng::seed_from_u64(1));
     for _ in 0..rounds {
         for _ in 0..BETWEEN {
             let next = runtime.block_on(async { tokio::time::timeout(PATIENCE, promises.recv()).await });
             promised.push(next.expect("the server acknowledges again after a kill").unwrap());
         }
+        // In the middle of whatever comes next.
+        let pause = Duration::from_millis(random.random_range(0..300));
+        runtime.block_on(async { tokio::time::sleep(pause).await });
         server.kill();
         server = restart(&data, &at.quic.to_string(), &place);
     }
