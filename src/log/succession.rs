@@ -79,7 +79,7 @@ pub(super) fn check_key(dir: &Path, key: &LogKey) -> Result<String> {
 /// The key of the log in the data directory `dir`, which its statements lead to.
 ///
 /// # Errors
-/// [`Kind::NotFound`] when there is none, and as [`check_key`].
+/// [`Kind::NotFound`] when there is none, [`Kind::Invalid`] when a succession was cut off, and those of reading the statements.
 pub fn current_key(dir: &Path) -> Result<LogKey> {
     let identity = Identity::load(dir)?;
     let missing = || Error::new(Kind::NotFound, format!("there is no log.key in {}", dir.display()));

@@ -1,12 +1,12 @@
 //! The engine on an object store: the ledger in SlateDB, bodies in packs beside it.
 //!
 //! A commit puts its bodies as packs, then writes the ledger batch with a row for each body that says where it lies, and returns when
-//! the batch is durable. Below `prefix` lie `ledger/`, which is SlateDB's, and `packs/` ([`packs`]).
+//! the batch is durable. Below `prefix` lie `ledger/`, which is SlateDB's, and `packs/` (`slate/packs.rs`).
 //!
 //! Promises: `Ok` means durable in the object store. Any error or time-out of a write poisons the engine for ever; so does the news that
 //! another process has opened the ledger, which fences this one: whoever opens last is the one writer. A reader is told nothing that is
 //! not durable. Each call ends within a bounded time. It must never overwrite a pack, never write to the ledger past
-//! [`ledger::Ledger::write`], and never name a secret in an error.
+//! `Ledger::write`, and never name a secret in an error.
 
 mod bridge;
 pub mod bucket;
