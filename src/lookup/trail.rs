@@ -51,7 +51,7 @@ pub(super) struct ListQuery {
 /// An entry of the audit trail.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuditDocument {
-    /// Its place in the trail, from 1 without gaps.
+    /// Its place in the trail, from 1; who does not see every entry sees gaps.
     number: u64,
     /// When, RFC 3339 UTC.
     at: String,
