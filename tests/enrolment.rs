@@ -251,6 +251,16 @@ async fn what_is_wrong_with_a_request_is_told_and_what_is_wrong_with_a_code_is_n
         let (got, text) = site.enrol(request, &code).await;
         assert!(got == status && text.contains(part), "{request}: {got} {text}");
     }
+    // A client that still sends hears the answer and not that its stream broke.
+    let far_too_long = site.write("far-too-long", vec![b'A'; 2_000_000]);
+    for protocol in ["--http2", "--http1.1"] {
+        for _ in 0..5 {
+            let credentials = format!(":{code}");
+            let options = ["-u", &credentials, protocol];
+            let (got, text) = site.post("/.well-known/est/simpleenroll", &far_too_long, &options).await;
+            assert!(got == "413" && text.contains("16384"), "{protocol}: {got} {text}");
+        }
+    }
     let password = format!(":{code}");
     let (status, text) = site.post_as("text/plain", "/.well-known/est/simpleenroll", &good, &["-u", &password]).await;
     assert!(status == "415" && text.contains("application/pkcs10"), "{status} {text}");

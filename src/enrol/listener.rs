@@ -38,6 +38,9 @@ use crate::store::records::RecorderRecord;
 
 /// Largest request, bytes.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// What is read of a body that is too large, and thrown away, so that its sender comes to hear of it: a client of HTTP/2 whose stream
+/// is reset while it still sends tells its user that, and not the answer.
+const DRAINED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Requests of one source, so that a site behind one address still enrols a shelf of recorders, and of all.
 const SOURCE: Rate = Rate { burst: 60.0, per_s: 2.0 };
 const ALL: Rate = Rate { burst: 400.0, per_s: 100.0 };
@@ -292,7 +295,7 @@ async fn read(mut sent: Body) -> Result<Option<Vec<u8>>, Refusal> {
         seen = seen.saturating_add(data.len());
         if seen <= REQUEST_BYTES_MAX {
             kept.extend_from_slice(&data);
-        } else if seen > est::BODY_BYTES_MAX {
+        } else if seen > DRAINED_BYTES_MAX {
             break;
         }
     }
