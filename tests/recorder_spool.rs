@@ -121,6 +121,41 @@ async fn told_to_stop_a_recorder_leaves_the_rest_in_the_spool_and_says_so() {
     headers(&gateway, &dir);
 }
 
+/// The file of a link that waits.
+fn file(dir: &Path, sequence: u64) -> PathBuf {
+    let begins =
+        |name: &std::fs::DirEntry| name.file_name().to_string_lossy().starts_with(&format!("{sequence:016x}-"));
+    std::fs::read_dir(dir.join("spool")).unwrap().map(|entry| entry.unwrap()).find(begins).unwrap().path()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_vanished_from_the_device_and_one_with_a_flipped_byte_are_named() {
+    let gateway = Gateway::start(Settings::default()).await;
+    let dir = gateway.enrol("device").dir;
+    let server = gateway.address.to_string();
+    assert_eq!(ends(film(&dir, &server, 2)).await.receipts, 4);
+    record_offline(&dir, 6).await;
+    std::fs::remove_file(file(&dir, 6)).unwrap();
+    let damaged = file(&dir, 8);
+    let mut bytes = std::fs::read(&damaged).unwrap();
+    bytes[10_000] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let report = ends(options(&dir, &server)).await;
+    assert_eq!((report.given_up, report.left), (2, 0));
+    let headers = headers(&gateway, &dir);
+    let lost = |sequence: u64| {
+        let names = |header: &&LinkHeader| {
+            matches!(header.content, Content::Lost { first, last, cause: LossCause::StorageFault, .. }
+                if first == sequence && last == sequence)
+        };
+        headers.iter().filter(names).count()
+    };
+    assert_eq!((lost(6), lost(8)), (1, 1), "{headers:?}");
+    let gaps = gateway.store.head(support::Identity::load(&dir).id).unwrap().unwrap().chain.gaps();
+    assert_eq!(gaps.iter().map(|gap| (gap.first, gap.last)).collect::<Vec<_>>(), [(6, 6), (8, 8)]);
+    assert_eq!(ends(film(&dir, &server, 1)).await.given_up, 0, "it is said once");
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -122,7 +122,7 @@ pub enum Content {
 pub enum LossCause {
     /// No room was left, and newer footage took theirs.
     StorageFull,
-    /// They could not be read back from the device's storage.
+    /// They could not be read back from the device's storage, or are gone from it.
     StorageFault,
     /// The device's state was lost or put back to an older one; its links since then are gone.
     Restored,

@@ -23,10 +23,10 @@ use super::Identity;
 use super::control::{Command, Order};
 use super::health::Device;
 use super::links::{ChainState, Links, Next};
-use super::resume::Memory;
+use super::resume::{self, Memory};
 use super::run::{Observer, Pace};
 use super::source::Item;
-use super::spool::{Facts, Spool};
+use super::spool::{Facts, Spool, Vanished};
 use super::timeline::{ClockWatch, Placed, Timeline};
 use super::track::Track;
 use super::uplink::Greeting;
@@ -193,7 +193,10 @@ impl Maker {
             let (from, now) = (self.setup.memory.captured(), self.setup.clock.now());
             self.lost(*range, (from, now.max(from)), LossCause::Restored).await?;
         }
-        Ok(())
+        // What is not here is named, or the server has it.
+        self.setup.spool.take_vanished();
+        let known = greeting.durable.iter().chain(&resumed.lost).copied().collect();
+        self.setup.spool.departed(known).await
     }
 
     /// Takes what the source gives. Returns why the recording ends.
@@ -204,6 +207,7 @@ impl Maker {
         let spool = self.setup.spool.clone();
         let mut greeted = self.setup.greeted.clone();
         greeted.mark_unchanged();
+        self.account().await?;
         loop {
             let size = self.pending.as_ref().map_or(0, |(segment, _)| segment.bytes.len());
             let due = self.pending.as_ref().and_then(|(_, placed)| placed.due);
@@ -428,7 +432,7 @@ impl Maker {
                 .observer
                 .note("the server has another link in place of this recorder's newest: a person must look");
         }
-        Ok(())
+        self.account().await
     }
 
     /// Ends the recording, if one is open.
@@ -442,10 +446,13 @@ impl Maker {
         Ok(())
     }
 
-    /// After the recording: names what turns out not to read back, and answers who asks. Returns after each.
+    /// After the recording: names what turns out not to read back or to be gone, and answers who asks. Returns after each.
     pub(super) async fn tend(&mut self, spool: &Spool) -> Result<()> {
+        let mut greeted = self.setup.greeted.clone();
+        let heard = async { greeted.wait_for(Option::is_some).await.is_ok() };
         tokio::select! {
             () = spool.damage() => self.mourn().await,
+            true = heard, if spool.has_vanished() => self.account().await,
             Some(command) = self.setup.inbox.recv() => {
                 let answer = match command.order {
                     Order::Status => self.status(),
@@ -464,6 +471,25 @@ impl Maker {
             return Ok(());
         }
         self.give_up(&damaged, LossCause::StorageFault).await
+    }
+
+    /// Names what is gone from the device and not with the server either, once that has said what it has.
+    async fn account(&mut self) -> Result<()> {
+        let Some(greeting) = self.setup.greeted.borrow().clone() else { return Ok(()) };
+        if self.links.is_none() || !self.setup.spool.has_vanished() {
+            return Ok(());
+        }
+        let vanished = self.setup.spool.take_vanished();
+        for Vanished { links, span } in resume::gone(&vanished, &greeting) {
+            // The next start finds what is left.
+            if !self.room(0).await? {
+                return Ok(());
+            }
+            self.lost(links, span, LossCause::StorageFault).await?;
+            self.setup.spool.departed(vec![links]).await?;
+            self.made.lost = self.made.lost.saturating_add((links.last - links.first).saturating_add(1));
+        }
+        self.setup.spool.departed(greeting.durable).await
     }
 
     /// Sees to it that a link with so much payload has room; footage that can go makes some. False if nothing more can go.
@@ -513,7 +539,7 @@ impl Maker {
         let at = self.timeline.now(self.setup.clock.now(), Instant::now());
         let why = match cause {
             LossCause::StorageFull => "to make room",
-            LossCause::StorageFault => "because they do not read back",
+            LossCause::StorageFault => "because storage did not keep them",
             LossCause::Restored => "with the state of this recorder",
         };
         self.setup.observer.note(&format!("links {} to {} are lost {why}", range.first, range.last));

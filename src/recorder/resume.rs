@@ -9,7 +9,7 @@ use aigaq_proto::message::ChainEnd;
 use aigaq_proto::{Digest, Micros, Sequence, SequenceRange};
 
 use super::links::ChainState;
-use super::spool::Last;
+use super::spool::{Last, Vanished, holes};
 use super::state::Place;
 use super::uplink::Greeting;
 use crate::error::{Error, Kind, Result};
@@ -101,26 +101,35 @@ fn settled(place: Place, end: Micros) -> ChainState {
     ChainState { place, recording: None, end, settled: true }
 }
 
-/// The sequences up to `greatest` that neither the server nor the recorder has. Of a chain with more holes than a greeting
-/// holds, only the first and the last are known.
-fn missing(greatest: Sequence, greeting: &Greeting, held: &[SequenceRange]) -> Vec<SequenceRange> {
+/// What the server has, or may have: of a chain with more holes than a greeting holds, all after the last that it names.
+fn durable(greeting: &Greeting) -> Vec<SequenceRange> {
     let newest = greeting.newest.map(|end| end.sequence);
-    let mut there: Vec<SequenceRange> = greeting.durable.iter().chain(held).copied().collect();
-    if let (true, Some(last), Some(newest)) = (greeting.durable.len() >= RANGES_MAX, greeting.durable.last(), newest) {
-        there.push(SequenceRange { first: last.last, last: newest.max(last.last) });
+    let mut durable = greeting.durable.clone();
+    if let (true, Some(last), Some(newest)) = (durable.len() >= RANGES_MAX, greeting.durable.last(), newest) {
+        durable.push(SequenceRange { first: last.last, last: newest.max(last.last) });
     }
-    there.sort_unstable_by_key(|range| range.first);
-    let mut next: Sequence = 0;
-    let mut missing = Vec::new();
-    for range in there {
-        if range.first > next {
-            missing.push(SequenceRange { first: next, last: range.first - 1 });
-        }
-        next = next.max(range.last.saturating_add(1));
+    durable
+}
+
+/// What of these the server does not have either, the newest of very many.
+pub(super) fn gone(vanished: &[Vanished], greeting: &Greeting) -> Vec<Vanished> {
+    let durable = durable(greeting);
+    let mut gone = Vec::new();
+    for Vanished { links, span } in vanished {
+        let mut there = durable.clone();
+        there.extend(links.first.checked_sub(1).map(|last| SequenceRange { first: 0, last }));
+        gone.extend(holes(there, links.last).into_iter().map(|links| Vanished { links, span: *span }));
     }
-    if next <= greatest {
-        missing.push(SequenceRange { first: next, last: greatest });
-    }
+    let surplus = gone.len().saturating_sub(LOST_MAX);
+    gone.drain(..surplus);
+    gone
+}
+
+/// The sequences up to `greatest` that neither the server nor the recorder has.
+fn missing(greatest: Sequence, greeting: &Greeting, held: &[SequenceRange]) -> Vec<SequenceRange> {
+    let mut there = durable(greeting);
+    there.extend(held);
+    let mut missing = holes(there, greatest);
     let surplus = missing.len().saturating_sub(LOST_MAX);
     missing.drain(..surplus);
     missing
@@ -187,6 +196,18 @@ mod tests {
         let many = greeting(Some(end(5000, 9)), Some(5003), &durable);
         let lost = resumed(Memory::default(), &many, &[]).1;
         assert_eq!((lost.len(), lost.last()), (LOST_MAX, Some(&range(5001, 5003))));
+    }
+
+    #[test]
+    fn of_what_vanished_here_only_what_the_server_does_not_have_is_gone() {
+        let vanished = |first, last| Vanished { links: range(first, last), span: (first, last) };
+        let greeting = greeting(Some(end(9, 9)), Some(9), &[range(0, 3), range(5, 6), range(9, 9)]);
+        let expected = [
+            Vanished { links: range(4, 4), span: (2, 5) },
+            Vanished { links: range(7, 8), span: (7, 9) },
+            Vanished { links: range(20, 21), span: (20, 21) },
+        ];
+        assert_eq!(gone(&[vanished(2, 5), vanished(7, 9), vanished(20, 21)], &greeting), expected);
     }
 
     #[test]

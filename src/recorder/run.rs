@@ -151,7 +151,7 @@ pub struct Report {
     pub captured: Option<(Micros, Micros)>,
     /// Links that the server refused for good, oldest first.
     pub lost: Vec<Lost>,
-    /// Links that were lost here, each named by a signed link: to make room, or because they did not read back.
+    /// Links that were lost here, each named by a signed link: to make room, or because storage did not keep them.
     pub given_up: u64,
     /// Links that wait in the spool for the next time.
     pub left: u64,
@@ -311,7 +311,7 @@ impl Ground {
         };
         let read = tokio::task::spawn_blocking(move || {
             let state = StateDir::open(&dir)?;
-            let (spool, last) = Spool::open(&state.spool(), id, spool_bytes_max, clock)?;
+            let (spool, last) = Spool::open(&state.spool(), &state.departed(), id, spool_bytes_max, clock)?;
             let memory = Memory::of(last, state.place()?);
             let last_receipt = state.receipt();
             let (state, spool) = (Some(Arc::new(state)), Arc::new(spool));

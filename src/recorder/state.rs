@@ -20,6 +20,7 @@ const CHAIN: &str = "chain.state";
 const LOCK: &str = "chain.lock";
 const SPOOL: &str = "spool";
 const RECEIPT: &str = "last_receipt";
+const DEPARTED: &str = "departed";
 
 /// The next place in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +111,11 @@ impl StateDir {
     /// Where the spool is.
     pub(super) fn spool(&self) -> PathBuf {
         self.dir.join(SPOOL)
+    }
+
+    /// Where it is written down what left the spool.
+    pub(super) fn departed(&self) -> PathBuf {
+        self.dir.join(DEPARTED)
     }
 
     /// The newest receipt; `None` if there is none, or only one that cannot be read: it is not needed to go on.

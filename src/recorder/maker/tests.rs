@@ -37,7 +37,7 @@ fn identity() -> Arc<Identity> {
 
 fn rig(dir: &Path, bytes: u64, pace: Pace, start: Option<Micros>) -> Rig {
     let clock = Clock::fixed(AT);
-    let (spool, last) = Spool::open(dir, ID, bytes, clock.clone()).unwrap();
+    let (spool, last) = Spool::open(dir, &dir.join("departed"), ID, bytes, clock.clone()).unwrap();
     let (spool, stop) = (Arc::new(spool), CancellationToken::new());
     let (greeting, greeted) = watch::channel(None);
     let (commands, inbox) = super::super::control::channel();
@@ -245,6 +245,58 @@ async fn what_does_not_read_back_is_named_and_goes() {
     let expected = Content::Lost { first: 1, last: 2, from: AT, to: AT + 2 * SECOND, cause: LossCause::StorageFault };
     assert!(contents(&spool).await.contains(&expected));
     assert_eq!(spool.summary().waiting[0], SequenceRange { first: 0, last: 0 });
+}
+
+/// Deletes the file of a link, as somebody with the card in their hand could.
+fn delete(spool: &Path, sequence: Sequence) {
+    let names = std::fs::read_dir(spool).unwrap().map(|entry| entry.unwrap());
+    let name = |name: &std::fs::DirEntry| name.file_name().to_str().unwrap().starts_with(&format!("{sequence:016x}-"));
+    std::fs::remove_file(names.into_iter().find(name).unwrap().path()).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_gone_is_named_when_the_server_has_not_got_it_either_and_only_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = rig(dir.path(), 1 << 20, Pace::Fast, Some(AT));
+    one.greeting.send_replace(Some(greeting(None, None)));
+    one.give([init(), media(0, 9), media(1, 9), media(2, 9), media(3, 9)]).await;
+    let (spool, _) = one.run().await;
+    // Link 1 gets its receipt. Of 3 the receipt came as the power went, so that nothing of it was written down.
+    spool.settle(1).await.unwrap();
+    drop(spool);
+    for sequence in [2, 3] {
+        delete(dir.path(), sequence);
+    }
+    let durable = vec![SequenceRange { first: 1, last: 1 }, SequenceRange { first: 3, last: 3 }];
+    let has = Greeting { durable, ..greeting(Some(ChainEnd { sequence: 3, digest: Digest([9; 32]) }), Some(5)) };
+    let again = rig(dir.path(), 1 << 20, Pace::Fast, Some(AT));
+    again.greeting.send_replace(Some(has.clone()));
+    let (spool, made) = again.run().await;
+    assert_eq!(made.unwrap().lost, 1);
+    let (from, to) = (AT, AT + 3 * SECOND);
+    let expected = Content::Lost { first: 2, last: 2, from, to, cause: LossCause::StorageFault };
+    let lost = |contents: Vec<Content>| contents.into_iter().filter(|content| matches!(content, Content::Lost { .. }));
+    assert_eq!(lost(contents(&spool).await).collect::<Vec<_>>(), [expected]);
+    drop(spool);
+    let third = rig(dir.path(), 1 << 20, Pace::Fast, Some(AT));
+    third.greeting.send_replace(Some(has));
+    let (spool, made) = third.run().await;
+    assert_eq!((made.unwrap().lost, lost(contents(&spool).await).count()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_link_with_a_receipt_is_not_called_lost_by_a_server_that_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = rig(dir.path(), 1 << 20, Pace::Fast, Some(AT));
+    one.greeting.send_replace(Some(greeting(None, None)));
+    one.give([init(), media(0, 9), media(1, 9)]).await;
+    let (spool, _) = one.run().await;
+    spool.settle(1).await.unwrap();
+    drop(spool);
+    let again = rig(dir.path(), 1 << 20, Pace::Fast, Some(AT));
+    again.greeting.send_replace(Some(greeting(None, None)));
+    let (_, made) = again.run().await;
+    assert_eq!(made.unwrap().lost, 0);
 }
 
 #[tokio::test(start_paused = true)]

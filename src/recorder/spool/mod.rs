@@ -5,6 +5,7 @@
 //! is offered, and it is read again, and verified, when it is sent. For load and for demonstrations they may live in memory;
 //! such links are lost with the process. What goes next, and what is under way, is the [`Queue`]'s.
 
+mod departed;
 mod disk;
 mod facts;
 mod file;
@@ -18,15 +19,17 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 
-use aigaq_proto::message::SpoolSummary;
-use aigaq_proto::{Digest, RecorderId, Sequence, SequenceRange};
+use aigaq_proto::message::{ChainEnd, SpoolSummary};
+use aigaq_proto::{Digest, Micros, RecorderId, Sequence, SequenceRange};
 
 use super::links::Link;
 use super::source::Fate;
 use crate::clock::Clock;
 use crate::error::{Context, Kind, Result};
+use departed::Departed;
+pub(super) use departed::holes;
 pub(super) use disk::Last;
-use disk::{Disk, NotWritten};
+use disk::{Disk, Found, NotWritten};
 pub(super) use facts::Facts;
 pub(super) use file::After;
 use missing::Missing;
@@ -49,6 +52,10 @@ pub(super) struct Spool {
     damage: Notify,
     /// Links that left without a receipt.
     missing: Missing,
+    /// Links that left for a reason; `None` in memory.
+    departed: Option<Arc<Departed>>,
+    /// Links that were made, did not leave, and were not there when the spool was opened.
+    vanished: Mutex<Vec<Vanished>>,
     /// Links that were there when the spool was opened.
     found: Vec<SequenceRange>,
     /// The first link that was made since.
@@ -61,6 +68,14 @@ pub(super) struct Spool {
 enum Bodies {
     Memory { bytes_max: u64, links: Mutex<BTreeMap<Sequence, Link>> },
     Disk(Arc<Disk>),
+}
+
+/// Neighbouring links that are gone from the device without a reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Vanished {
+    pub(super) links: SequenceRange,
+    /// Device clock from the end of what is held before them to the beginning of what is held after.
+    pub(super) span: (Micros, Micros),
 }
 
 /// What is left of the limit, and what is to be kept free, bytes.
@@ -76,14 +91,24 @@ impl Spool {
         Self::of(Bodies::Memory { bytes_max, links: Mutex::default() }, clock)
     }
 
-    /// The spool of `recorder` in `dir` with everything that it holds, and what its newest file says. Blocks.
+    /// The spool of `recorder` in `dir` with everything that it holds, and what its newest file says; what leaves it is written
+    /// down in `departed`. Blocks.
     ///
     /// # Errors
     /// [`Kind::Internal`] if the directory cannot be used.
-    pub(super) fn open(dir: &Path, recorder: RecorderId, bytes_max: u64, clock: Clock) -> Result<(Self, Last)> {
+    pub(super) fn open(
+        dir: &Path,
+        departed: &Path,
+        recorder: RecorderId,
+        bytes_max: u64,
+        clock: Clock,
+    ) -> Result<(Self, Last)> {
         let (disk, found) = Disk::open(dir, recorder, bytes_max)?;
         let aside = disk.aside();
+        let departed = Departed::open(departed, next_of(found.last));
+        let vanished = vanished(&found, &aside, &departed);
         let mut spool = Self::of(Bodies::Disk(Arc::new(disk)), clock);
+        (spool.departed, spool.vanished) = (Some(Arc::new(departed)), Mutex::new(vanished));
         spool.queue.found(found.links);
         aside.into_iter().for_each(|sequence| spool.missing(SequenceRange { first: sequence, last: sequence }));
         for facts in found.damaged {
@@ -102,6 +127,8 @@ impl Spool {
             damaged: Mutex::default(),
             damage,
             missing: Missing::default(),
+            departed: None,
+            vanished: Mutex::default(),
             found: Vec::new(),
             first_made: OnceLock::new(),
             left,
@@ -264,6 +291,26 @@ impl Spool {
         damaged
     }
 
+    /// Whether links are gone without a reason.
+    pub(super) fn has_vanished(&self) -> bool {
+        !lock(&self.vanished).is_empty()
+    }
+
+    /// Links that are gone without a reason, by rising sequence, each told once.
+    pub(super) fn take_vanished(&self) -> Vec<Vanished> {
+        std::mem::take(&mut *lock(&self.vanished))
+    }
+
+    /// These are not here for a reason that the server knows.
+    ///
+    /// # Errors
+    /// That the spool's thread died.
+    pub(super) async fn departed(&self, links: Vec<SequenceRange>) -> Result<()> {
+        let Some(departed) = self.departed.clone() else { return Ok(()) };
+        let done = tokio::task::spawn_blocking(move || links.into_iter().for_each(|range| departed.add(range))).await;
+        done.context(Kind::Internal, "the spool's thread died")
+    }
+
     /// The link's receipt was verified: it leaves.
     pub(super) async fn settle(&self, sequence: Sequence) -> Option<Left> {
         self.leave(sequence, |disk, facts| disk.remove(facts)).await
@@ -317,7 +364,14 @@ impl Spool {
                 lock(links).remove(&sequence);
             }
             Bodies::Disk(disk) => {
-                if let Ok(Err(error)) | Err(error) = on_disk(disk, move |disk| how(disk, &facts)).await {
+                let departed = self.departed.clone();
+                let leave = move |disk: &Disk| {
+                    if let Some(departed) = departed {
+                        departed.add(SequenceRange { first: sequence, last: sequence });
+                    }
+                    how(disk, &facts)
+                };
+                if let Ok(Err(error)) | Err(error) = on_disk(disk, leave).await {
                     tracing::warn!(%error, "a link that is done with stays in the spool");
                 }
             }
@@ -346,6 +400,33 @@ impl Spool {
             Bodies::Disk(disk) => Room { free: disk.free(), held },
         }
     }
+}
+
+/// The next sequence, as far as the spool knows it.
+fn next_of(last: Last) -> Sequence {
+    match last {
+        Last::Nothing => 0,
+        Last::Known { end: ChainEnd { sequence, .. }, .. } | Last::Unreadable { sequence, .. } => {
+            sequence.saturating_add(1)
+        }
+    }
+}
+
+/// What is gone without a reason. Where the chain does not go on by itself the server's first word says what is.
+fn vanished(found: &Found, aside: &[Sequence], departed: &Departed) -> Vec<Vanished> {
+    let Last::Known { end, after, own: true } = found.last else { return Vec::new() };
+    let one = |sequence: Sequence| SequenceRange { first: sequence, last: sequence };
+    let mut there = departed.stretches();
+    let held = found.links.iter().chain(&found.damaged).map(|facts| facts.sequence);
+    there.extend(held.chain(aside.iter().copied()).chain([end.sequence]).map(one));
+    let span = |range: &SequenceRange| {
+        let next = found.links.partition_point(|facts| facts.sequence < range.first);
+        let to = found.links.get(next).map_or(after.end, |facts| facts.begin);
+        let before = next.checked_sub(1).and_then(|before| found.links.get(before));
+        let from = before.map_or(to, Facts::end);
+        (from, to.max(from))
+    };
+    holes(there, end.sequence).into_iter().map(|links| Vanished { links, span: span(&links) }).collect()
 }
 
 fn spare(limit: u64) -> u64 {

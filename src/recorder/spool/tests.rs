@@ -308,7 +308,7 @@ fn the_summary_names_runs_and_times() {
 
 /// A spool on disk of so many bytes with links 0 to `count` − 1, each with a block and a bit.
 async fn on_disk_with(dir: &Path, bytes: u64, count: u64) -> Spool {
-    let (spool, _) = Spool::open(dir, disk::tests::ID, bytes, Clock::fixed(NOW)).unwrap();
+    let (spool, _) = Spool::open(dir, &dir.join("departed"), disk::tests::ID, bytes, Clock::fixed(NOW)).unwrap();
     for sequence in 0..count {
         assert!(spool.push(disk::tests::link_at(sequence, &[7; 5000]), AFTER).await.unwrap());
     }
@@ -319,13 +319,15 @@ async fn on_disk_with(dir: &Path, bytes: u64, count: u64) -> Spool {
 async fn links_on_disk_are_offered_again_after_a_restart_and_leave_with_their_receipt() {
     let dir = tempfile::tempdir().unwrap();
     drop(on_disk_with(dir.path(), 1 << 20, 3).await);
-    let (spool, _) = Spool::open(dir.path(), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
+    let (spool, _) =
+        Spool::open(dir.path(), &dir.path().join("departed"), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
     assert_eq!(next(spool.queue()).await, (0, Class::Backlog));
     let link = spool.load(0).await.unwrap().unwrap();
     assert_eq!((link.facts.sequence, link.payload.len()), (0, 5000));
     assert_eq!(spool.settle(0).await.unwrap().bytes, 5000);
     drop(spool);
-    let (spool, _) = Spool::open(dir.path(), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
+    let (spool, _) =
+        Spool::open(dir.path(), &dir.path().join("departed"), disk::tests::ID, 1 << 20, Clock::fixed(NOW)).unwrap();
     assert_eq!(spool.summary().waiting, [SequenceRange { first: 1, last: 2 }]);
     spool.settle(1).await;
     assert_eq!(spool.queue().held().links, 1);
@@ -391,7 +393,8 @@ async fn a_link_that_the_server_never_takes_stays_until_its_room_is_needed() {
     assert!(!aside.exists());
     assert!(!spool.push(disk::tests::link_at(9, &[7; 5000]), AFTER).await.unwrap(), "the rest stays");
     assert!(spool.give_up(8).await);
-    let (spool, last) = Spool::open(dir.path(), disk::tests::ID, 65_536, Clock::fixed(NOW)).unwrap();
+    let (spool, last) =
+        Spool::open(dir.path(), &dir.path().join("departed"), disk::tests::ID, 65_536, Clock::fixed(NOW)).unwrap();
     assert!(matches!(last, Last::Known { end, own: true, .. } if end.sequence == 8), "{last:?}");
     assert_eq!(spool.summary().waiting, [SequenceRange { first: 1, last: 7 }]);
 }
@@ -406,7 +409,9 @@ async fn of_links_that_left_before_the_spool_was_opened_only_the_server_knows_wh
     spool.forget(&[named]).await;
     assert_eq!((spool.fate(0..1, None), spool.fate(0..2, None)), (Fate::Received, Fate::Missing));
     drop(spool);
-    let spool = Spool::open(dir.path(), disk::tests::ID, 1024 * 1024, Clock::fixed(NOW)).unwrap().0;
+    let spool = Spool::open(dir.path(), &dir.path().join("departed"), disk::tests::ID, 1024 * 1024, Clock::fixed(NOW))
+        .unwrap()
+        .0;
     let has = |durable: [(Sequence, Sequence); 1]| spool.fate(0..2, Some(&ranges(durable)));
     assert_eq!(spool.fate(0..2, None), Fate::Waiting, "nobody has said anything yet");
     assert_eq!((has([(0, 0)]), has([(0, 1)])), (Fate::Missing, Fate::Received));
