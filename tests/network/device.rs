@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aigaq::media::Segment;
 use aigaq::recorder::{Command, Identity, Item, Observer, Options, Order, Pace, Report, Source, record};
+use aigaq_proto::link::StopCause;
 use aigaq_proto::{Micros, RecorderId, Sequence};
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -207,6 +208,13 @@ impl Device {
         said.await.unwrap().strip_prefix("ok ").unwrap().parse().unwrap()
     }
 
+    /// Ends the recording for this reason, as the recorder's own buttons and sensors would.
+    pub(crate) async fn stop(&self, cause: StopCause) {
+        let (answer, said) = tokio::sync::oneshot::channel();
+        self.commands.send(Command { order: Order::Stop(cause), answer }).await.unwrap();
+        assert_eq!(said.await.unwrap(), "ok");
+    }
+
     /// Ends it as a loss of power would.
     pub(crate) fn abandon(&self) {
         self.recording.iter().for_each(JoinHandle::abort);
@@ -217,6 +225,13 @@ impl Device {
         let made = self.seen.made.lock().unwrap();
         let receipts = self.seen.receipts.lock().unwrap();
         receipts.iter().filter_map(|(at, receipt)| Some((*at, *receipt - made.get(at)?.0))).collect()
+    }
+
+    /// The same, waiting until nothing of it is left.
+    pub(crate) async fn dies(mut self) {
+        let recording = self.recording.take().unwrap();
+        recording.abort();
+        assert!(recording.await.unwrap_err().is_cancelled());
     }
 
     /// What the recorder told people.
