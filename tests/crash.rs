@@ -143,6 +143,25 @@ fn nothing_with_a_receipt_is_lost_when_the_server_is_killed_again_and_again() {
     assert!(kept > u64::from(rounds()), "the load was real");
 }
 
+#[test]
+fn who_was_connected_when_the_server_died_hears_of_it_from_the_one_that_comes_back() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(dir.path()).unwrap();
+    let identity = Identity::enrol(&server.data, &dir.path().join("chest-1"));
+    let address = server.quic;
+    let session = runtime.block_on(async { Session::open(&endpoint(), address, &identity).await.unwrap() });
+    server.kill();
+    let _server = restart(dir.path(), address);
+    let told = runtime.block_on(async {
+        let mut stream = session.connection.open_uni().await.unwrap();
+        stream.write_all(b"is anybody there?").await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), session.connection.closed()).await
+    });
+    let told = told.expect("a stateless reset, long before the connection is idle for 20 s");
+    assert!(matches!(told, quinn::ConnectionError::Reset), "{told}");
+}
+
 /// Lets the load run for a while that the seed has drawn.
 fn pause(runtime: &tokio::runtime::Runtime, milliseconds: u64) {
     runtime.block_on(async { tokio::time::sleep(Duration::from_millis(milliseconds)).await });

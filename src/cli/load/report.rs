@@ -144,3 +144,45 @@ impl Summary {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    fn summary(links: u64, missing: u64, refused: u64) -> Summary {
+        Summary {
+            recorders: 3,
+            segment_bytes: 1,
+            seconds: 1.0,
+            links,
+            receipts: links.saturating_sub(missing),
+            missing,
+            refused,
+            reconnects: 0,
+            failed: Vec::new(),
+            bytes: 0,
+            bytes_per_second: 0.0,
+            receipt: None,
+            durable: None,
+            backlog_receipt: None,
+            backlog_seconds: 0.0,
+            returned: None,
+        }
+    }
+
+    #[test]
+    fn a_load_is_good_only_if_every_link_has_a_receipt_that_verifies() {
+        assert_eq!(summary(9, 0, 0).verdict(), None);
+        let wrong = |summary: Summary, part: &str| {
+            let verdict = summary.verdict().unwrap();
+            assert!(verdict.contains(part), "{verdict}");
+        };
+        wrong(summary(9, 1, 0), "1 receipts are missing");
+        wrong(summary(9, 0, 2), "2 links were refused");
+        wrong(summary(0, 0, 0), "no link was sent");
+        let mut failed = summary(9, 0, 0);
+        failed.add(Err(Error::new(crate::error::Kind::Unauthorised, "the receipt of link 4 does not verify")));
+        wrong(failed, "1 of 3 recorders failed, the first: the receipt of link 4");
+    }
+}
