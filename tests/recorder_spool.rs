@@ -121,6 +121,35 @@ async fn told_to_stop_a_recorder_leaves_the_rest_in_the_spool_and_says_so() {
     headers(&gateway, &dir);
 }
 
+/// Gives a recorder the log key of another server, so that no receipt of its own verifies.
+fn with_the_log_key_of(other: &Path, dir: &Path) {
+    let read = |dir: &Path| std::fs::read_to_string(dir.join("recorder.toml")).unwrap();
+    let key = |text: &str| text.lines().find(|line| line.starts_with("log_key")).unwrap().to_owned();
+    let (own, other) = (read(dir), key(&read(other)));
+    assert_ne!(key(&own), other);
+    std::fs::write(dir.join("recorder.toml"), own.replace(&key(&own), &other)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_not_deleted_for_a_receipt_that_does_not_verify() {
+    let gateway = Gateway::start(Settings::default()).await;
+    let elsewhere = Gateway::start(Settings::default()).await;
+    let other = elsewhere.enrol("other").dir;
+    let dir = gateway.enrol("device").dir;
+    let server = gateway.address.to_string();
+    ends(film(&dir, &server, 1)).await;
+    record_offline(&dir, 3).await;
+    let sequences = 3..8;
+    let right = std::fs::read(dir.join("recorder.toml")).unwrap();
+    with_the_log_key_of(&other, &dir);
+    let refused = tokio::time::timeout(Duration::from_secs(60), record(options(&dir, &server))).await.expect("it ends");
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("does not verify"), "{refused}");
+    sequences.clone().for_each(|sequence| assert!(file(&dir, sequence).exists()));
+    std::fs::write(dir.join("recorder.toml"), right).unwrap();
+    assert_eq!(ends(options(&dir, &server)).await.receipts, 5);
+}
+
 /// The file of a link that waits.
 fn file(dir: &Path, sequence: u64) -> PathBuf {
     let begins =
